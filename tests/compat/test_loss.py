@@ -56,6 +56,43 @@ def captioned(loss, leaves, _):
     return contrastive, captions + 0 * leaves[3]
 
 
+def contrasted(loss, leaves, _):
+    return loss(*leaves)
+
+
+def distilled(loss, leaves, teacher):
+    found = loss(*leaves[:3], *teacher, torch.tensor(5.0))
+    return tuple(each + 0 * leaves[3] for each in found)
+
+
+def changed(module: ModuleType, loss: str, method: str) -> type[nn.Module]:
+    """A subclass as scripts write them: with one method of its own, on top of the inherited one."""
+    inherited = getattr(getattr(module, loss), method)
+
+    def softened(self, *given, **named):
+        found = inherited(self, *given, **named)
+        return tuple(each * 0.9 for each in found) if isinstance(found, tuple) else found * 0.9
+
+    def shifted(self, device, num_logits):
+        return inherited(self, device, num_logits).flip(0)
+
+    moved = shifted if (loss, method) == ("ClipLoss", "get_ground_truth") else softened
+    return type("Changed", (getattr(module, loss),), {method: moved})
+
+
+CHANGED = [
+    ("ClipLoss", "get_logits"),
+    ("ClipLoss", "get_ground_truth"),
+    ("DistillClipLoss", "get_logits"),
+    ("DistillClipLoss", "dist_loss"),
+]
+CHANGED_SIGMOIDS = [
+    ("SigLipLoss", "get_logits"),
+    ("SigLipLoss", "get_ground_truth"),
+    ("SigLipLoss", "_loss"),
+]
+
+
 def compared(rank: int, size: int) -> list[tuple[str, list[torch.Tensor], list[torch.Tensor]]]:
     """Of each loss in each mode: its name, our numbers and open_clip's, features before scales."""
     theirs, found = peer(), []
@@ -74,20 +111,21 @@ def compared(rank: int, size: int) -> list[tuple[str, list[torch.Tensor], list[t
     for local, grad in MODES:
         mode = {"local_loss": local, "gather_with_grad": grad, **place}
         made = [module.ClipLoss(**mode) for module in (ours, theirs)]
-        compare(f"clip {mode}", made, lambda loss, leaves, _: loss(*leaves))
+        compare(f"clip {mode}", made, contrasted)
         made = [module.CoCaLoss(2.0, 0.5, **mode) for module in (ours, theirs)]
         compare(f"coca {mode}", made, captioned)
         made = [module.DistillClipLoss(**mode) for module in (ours, theirs)]
-        compare(
-            f"distill {mode}",
-            made,
-            lambda loss, leaves, teacher: tuple(
-                each + 0 * leaves[3] for each in loss(*leaves[:3], *teacher, torch.tensor(5.0))
-            ),
-        )
+        compare(f"distill {mode}", made, distilled)
+        for loss, method in CHANGED:
+            made = [changed(module, loss, method)(**mode) for module in (ours, theirs)]
+            call = contrasted if loss == "ClipLoss" else distilled
+            compare(f"{loss} with another {method}, {mode}", made, call)
+    for loss, method in CHANGED_SIGMOIDS:
+        made = [changed(module, loss, method)(**place) for module in (ours, theirs)]
+        compare(f"{loss} with another {method}", made, contrasted)
     for exchange in ("bidir", "shift", "reduce", "gather"):
         made = [module.SigLipLoss(**place, dist_impl=exchange) for module in (ours, theirs)]
-        compare(f"siglip {exchange}", made, lambda loss, leaves, _: loss(*leaves))
+        compare(f"siglip {exchange}", made, contrasted)
     return found
 
 

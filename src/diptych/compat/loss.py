@@ -14,7 +14,8 @@ from diptych.compat.losses.exchange import (
     neighbour_exchange_bidir_with_grad,
     neighbour_exchange_with_grad,
 )
-from diptych.compat.losses.pairs import ClipLoss, DistillClipLoss, SigLipLoss, gather_features
+from diptych.compat.losses.pairs import ClipLoss, DistillClipLoss, gather_features
+from diptych.compat.losses.sigmoid import SigLipLoss
 
 __all__ = [
     "ClipLoss",

@@ -14,15 +14,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from diptych.distributed import Peers, peers_met
-from diptych.errors import ConfigError, UnknownNameError
+from diptych.errors import ConfigError
 from diptych.objectives.distillation import Said, distillation
 from diptych.objectives.features import gather_with_gradient
 from diptych.objectives.info_nce import tiled_info_nce
-from diptych.objectives.sigmoid_loss import tiled_sigmoid_loss
 
 Number = float | Tensor
 Loss = Callable[[Tensor, Tensor, Peers], Tensor]
-_EXCHANGES = ("bidir", "shift", "reduce", "gather")
 
 
 def gather_features(
@@ -37,7 +35,7 @@ def gather_features(
     """Everybody's pictures and texts, in rank order. Gradients flow to all (`gather_with_grad`), or
     to the own rows alone, or with `local_loss` to none. Raises ConfigError where no processes have
     met, and for Horovod."""
-    peers = _peers(rank, world_size, image_features.device, use_horovod)
+    peers = peers_of(rank, world_size, image_features.device, use_horovod)
 
     def gathered(rows: Tensor) -> Tensor:
         if gather_with_grad:
@@ -99,8 +97,10 @@ class ClipLoss(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Logits of pictures for texts and of texts for pictures: of the own with `local_loss`,
         else of all."""
-        modes = (self.local_loss, self.gather_with_grad, self.rank, self.world_size)
-        images, texts = gather_features(image_features, text_features, *modes, self.use_horovod)
+        images, texts = image_features, text_features
+        if self.world_size > 1:
+            modes = (self.local_loss, self.gather_with_grad, self.rank, self.world_size)
+            images, texts = gather_features(images, texts, *modes, self.use_horovod)
         if self.local_loss:
             by_image = logit_scale * image_features @ texts.T
             by_text = logit_scale * text_features @ images.T
@@ -120,24 +120,27 @@ class ClipLoss(nn.Module):
         output_dict: bool = False,
     ) -> Any:
         """The loss of unit rows that belong together; `logit_scale`: the inverse temperature."""
-        loss = self.contrastive(image_features, text_features, logit_scale)
+        loss = self.contrastive(image_features, text_features, logit_scale, logit_bias)
         if isinstance(logit_bias, Tensor):
             # The same number on all logits changes no softmax. DDP wants its gradient all the same.
             loss = loss + 0 * logit_bias.sum()
         return {"contrastive_loss": loss} if output_dict else loss
 
-    def contrastive(self, images: Tensor, texts: Tensor, scale: Number) -> Tensor:
+    def contrastive(
+        self, images: Tensor, texts: Tensor, scale: Number, bias: Number | None = None
+    ) -> Tensor:
         """InfoNCE, in this loss's mode."""
-        if self._own_rows_alone:
-            logits = self.get_logits(images, texts, scale)
-            labels = self.get_ground_truth(images.device, len(images))
+        if self._whole:
+            said = {} if bias is None else {"logit_bias": bias}
+            logits = self.get_logits(images, texts, scale, **said)
+            labels = self.get_ground_truth(images.device, len(logits[0]))
             losses = [
                 F.cross_entropy(each, labels, label_smoothing=self.smoothing) for each in logits
             ]
             return torch.stack(losses).mean()
 
         def loss(images: Tensor, texts: Tensor, peers: Peers) -> Tensor:
-            factor = _tensor(scale, images)
+            factor = as_tensor(scale, images)
             return tiled_info_nce(
                 images, texts, factor, label_smoothing=self.smoothing, peers=peers
             )
@@ -145,14 +148,16 @@ class ClipLoss(nn.Module):
         return self.in_mode(loss, images, texts)
 
     @property
-    def _own_rows_alone(self) -> bool:
-        """Whether others' rows are mere numbers: what is lost then, no tiled loss leaves out."""
-        return self.world_size > 1 and self.local_loss and not self.gather_with_grad
+    def _whole(self) -> bool:
+        """Whether all logits are made: where a subclass makes them or the labels, and where others'
+        rows are mere numbers, as what is lost then no tiled loss leaves out."""
+        alone = self.world_size > 1 and self.local_loss and not self.gather_with_grad
+        return alone or is_changed(self, ClipLoss, "get_logits", "get_ground_truth")
 
     def in_mode(self, loss: Loss, images: Tensor, texts: Tensor) -> Tensor:
         """A loss over the own pairs, whose gradients come from all processes, as this mode has
         it."""
-        peers = _peers(self.rank, self.world_size, images.device, self.use_horovod)
+        peers = peers_of(self.rank, self.world_size, images.device, self.use_horovod)
         if not self.gather_with_grad:
             images, texts = (_damped(rows, peers.size) for rows in (images, texts))
         own = loss(images, texts, peers)
@@ -163,6 +168,14 @@ class ClipLoss(nn.Module):
 
 class DistillClipLoss(ClipLoss):
     """The same, and how far the softmax of the logits is from a teacher's: their cross entropy."""
+
+    def dist_loss(
+        self,
+        teacher_logits: Float[Tensor, "rows candidates"],
+        student_logits: Float[Tensor, "rows candidates"],
+    ) -> Float[Tensor, ""]:
+        """Mean cross entropy of the rows, with the teacher's softmax as the target."""
+        return F.cross_entropy(student_logits, teacher_logits.softmax(1))
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -186,82 +199,27 @@ class DistillClipLoss(ClipLoss):
     def _distilled(
         self, student: tuple[Tensor, Tensor, Number], teacher: tuple[Tensor, Tensor, Number]
     ) -> Tensor:
-        if self._own_rows_alone:
+        if self._whole or is_changed(self, DistillClipLoss, "dist_loss"):
             pairs = zip(self.get_logits(*teacher), self.get_logits(*student), strict=True)
-            # Cross entropy of each row, with the teacher's softmax as its target.
-            losses = [F.cross_entropy(mine, theirs.softmax(1)) for theirs, mine in pairs]
-            return torch.stack(losses).mean()
+            return torch.stack([self.dist_loss(*pair) for pair in pairs]).mean()
         said = Said(teacher[0] * teacher[2], teacher[1])
 
         def loss(images: Tensor, texts: Tensor, peers: Peers) -> Tensor:
-            factor = _tensor(student[2], images)
+            factor = as_tensor(student[2], images)
             return distillation(images, texts, factor, [said], form="cross_entropy", peers=peers)
 
         return self.in_mode(loss, student[0], student[1])
 
 
-class SigLipLoss(nn.Module):
-    """The pairwise sigmoid loss (Zhai et al. 2023, arXiv:2303.15343, equation 1), of the own
-    pictures and everybody's texts. The texts are gathered, whatever `dist_impl` says, and logits
-    never held whole, whatever `chunk_size`; these and `cache_labels` change no number."""
-
-    def __init__(
-        self,
-        cache_labels: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
-        dist_impl: str | None = None,
-        chunk_size: int = 0,
-    ):
-        super().__init__()
-        if dist_impl and dist_impl not in _EXCHANGES:
-            raise UnknownNameError("exchange of texts (dist_impl)", dist_impl, _EXCHANGES)
-        self.cache_labels = cache_labels
-        self.rank = rank
-        self.world_size = world_size
-        self.dist_impl = dist_impl or "bidir"
-        self.chunk_size = chunk_size
-
-    def get_ground_truth(
-        self,
-        device: torch.device,
-        dtype: torch.dtype,
-        num_logits: int,
-        negative_only: bool = False,
-    ) -> Float[Tensor, "pairs pairs"]:
-        """1 for each pair and -1 for all others; `negative_only`: nothing belongs together."""
-        labels = torch.full((num_logits, num_logits), -1.0, device=device, dtype=dtype)
-        return labels if negative_only else labels.fill_diagonal_(1.0)
-
-    def get_logits(
-        self,
-        image_features: Float[Tensor, "pairs width"],
-        text_features: Float[Tensor, "others width"],
-        logit_scale: Number,
-        logit_bias: Number | None = None,
-    ) -> Float[Tensor, "pairs others"]:
-        """Logits of pictures for texts, whole, for a loss of one's own: this class never has
-        them."""
-        logits = logit_scale * image_features @ text_features.T
-        return logits if logit_bias is None else logits + logit_bias
-
-    def forward(
-        self,
-        image_features: Float[Tensor, "pairs width"],
-        text_features: Float[Tensor, "pairs width"],
-        logit_scale: Number,
-        logit_bias: Number | None = None,
-        output_dict: bool = False,
-    ) -> Any:
-        """The loss of unit rows that belong together, divided by their number."""
-        peers = _peers(self.rank, self.world_size, image_features.device)
-        scale = _tensor(logit_scale, image_features)
-        bias = _tensor(0.0 if logit_bias is None else logit_bias, image_features)
-        loss = tiled_sigmoid_loss(image_features, text_features, scale, bias, peers=peers)
-        return {"contrastive_loss": loss} if output_dict else loss
+def is_changed(loss: nn.Module, kind: type[nn.Module], *names: str) -> bool:
+    """Whether a subclass, or who holds the loss, put other methods in the place of these of
+    `kind`."""
+    return any(
+        getattr(getattr(loss, name), "__func__", None) is not getattr(kind, name) for name in names
+    )
 
 
-def _peers(rank: int, size: int, device: torch.device, horovod: bool = False) -> Peers:
+def peers_of(rank: int, size: int, device: torch.device, horovod: bool = False) -> Peers:
     if horovod:
         raise ConfigError("use_horovod has no counterpart in Diptych; start processes by torchrun")
     return peers_met(rank, size, device)
@@ -272,5 +230,5 @@ def _damped(rows: Tensor, size: int) -> Tensor:
     return rows.detach() + (rows - rows.detach()) / size
 
 
-def _tensor(number: Number, like: Tensor) -> Tensor:
+def as_tensor(number: Number, like: Tensor) -> Tensor:
     return torch.as_tensor(number, device=like.device)
