@@ -101,7 +101,7 @@ def trained(peers: Peers, folder: Path, shard: ShardConfig) -> int:
 
 
 @pytest.mark.parametrize(
-    "mode", ["replicate", pytest.param("zero2", marks=pytest.mark.slow), "zero3"]
+    "mode", [*(pytest.param(n, marks=pytest.mark.slow) for n in ("replicate", "zero2")), "zero3"]
 )
 def test_compiled_on_shards_it_trains_as_one_process_does(tmp_path, mode):
     fit(small_run(tmp_path / "one", steps=4, model=PLAIN), progress=False)
