@@ -79,8 +79,10 @@ def test_what_does_not_fit_is_named(tmp_path, random_model, vit):
     save_model(tmp_path / "ours", random_model(vit))
     with pytest.raises(ConfigError, match="33"):
         load_model(tmp_path / "ours", image_size=33)
-    with pytest.raises(CheckpointError, match="image_size of a TimmConfig can't be changed"):
-        resize_tower(State.of({}), TimmConfig(name="resnet10t"), 64)
+    with pytest.raises(CheckpointError, match="image_size of timm's test_vit can't be changed"):
+        resize_tower(State.of({}), TimmConfig(name="test_vit"), 64)
+    anywhere = resize_tower(State.of({}), TimmConfig(name="resnet10t"), 64)[1]
+    assert anywhere.image_size == 64
     with pytest.raises(CheckpointError, match="patch_size of a ResNetConfig can't be changed"):
         resize_tower(State.of({}), ResNetConfig(), patch_size=16)
     with pytest.raises(ConfigError, match="not a multiple of patch_size 5"):

@@ -16,6 +16,7 @@ from diptych.compat.faces import outside_pools
 from diptych.compat.faces.names import VISUAL, part_of
 from diptych.compat.faces.towers import OpenClipVisual
 from diptych.compat.faces.writing import CaptioningModel, read_tokens
+from diptych.compat.loading.settings import settle
 from diptych.compat.losses.captions import caption_losses
 from diptych.compat.model import (
     CLIPTextCfg,
@@ -92,12 +93,13 @@ class CoCa(CaptioningModel):
         pad_id: int = 0,
     ):
         vision = section(vision_cfg, CLIPVisionCfg)
+        text = section(text_cfg, CLIPTextCfg)
         _check_tokens(vision)
         clip = build_clip(
             {
                 "embed_dim": embed_dim,
                 "vision_cfg": vision,
-                "text_cfg": section(text_cfg, CLIPTextCfg),
+                "text_cfg": text,
                 "multimodal_cfg": section(multimodal_cfg, MultimodalCfg),
                 "quick_gelu": quick_gelu,
                 "init_logit_bias": init_logit_bias,
@@ -105,6 +107,7 @@ class CoCa(CaptioningModel):
             init_logit_scale,
         )
         super().__init__(clip)
+        settle(self, {"vision_cfg": vision, "text_cfg": text})
         self._pad_id = pad_id or None
         if nonscalar_logit_scale:
             self.reshape_scale(1)
@@ -189,25 +192,29 @@ class CoCa(CaptioningModel):
         found["text_features"], tokens, _ = read_tokens(self.text(text, **options))
         if image_embs is None:
             return found
-        found["logit_scale"] = self.logit_scale.exp()
-        if self.logit_bias is not None:
-            found["logit_bias"] = self.logit_bias
+        scales = {"logit_scale": self.logit_scale.exp()}
+        biases = {} if self.logit_bias is None else {"logit_bias": self.logit_bias}
         decoder = self.text_decoder
         if labels is not None:
-            return found | caption_losses(
-                decoder(image_embs, tokens, return_hidden=True),
-                labels,
-                decoder.lm_head_params,
-                chunk_size=caption_loss_chunk_size,
-                z_loss=caption_z_loss,
-                compute_dtype=caption_loss_compute_dtype,
+            return (
+                found
+                | scales
+                | biases
+                | caption_losses(
+                    decoder(image_embs, tokens, return_hidden=True),
+                    labels,
+                    decoder.lm_head_params,
+                    chunk_size=caption_loss_chunk_size,
+                    z_loss=caption_z_loss,
+                    compute_dtype=caption_loss_compute_dtype,
+                )
             )
         if output_labels is None:
             output_labels = self._known_to_3_3 and text_valid is None
-        if output_labels:
+        if output_labels:  # in open_clip's order
             logits = decoder(image_embs, tokens[:, :-1])
-            return found | {"logits": logits, "labels": text[:, 1:]}
-        return found | {"logits": decoder(image_embs, tokens)}
+            return found | {"logits": logits} | scales | {"labels": text[:, 1:]} | biases
+        return found | {"logits": decoder(image_embs, tokens)} | scales | biases
 
     def caption_logits(
         self, text: Tensor, image_embs: Tensor, seen: Tensor | None = None

@@ -56,7 +56,7 @@ from diptych.compat.listing import (
     configured,
     get_model_config,
     list_models,
-    says_custom_text,
+    said_of,
 )
 from diptych.compat.loading import places
 from diptych.compat.loading.building import Changes, Start, initialise, load, start_towers
@@ -64,9 +64,10 @@ from diptych.compat.loading.captioners import create, transforms
 from diptych.compat.loading.checkpoint import load_checkpoint, load_state_dict
 from diptych.compat.loading.genlip_configs import described
 from diptych.compat.loading.options import refuse
-from diptych.compat.loading.overrides import FIELDS
+from diptych.compat.loading.overrides import FIELDS, sections_of
 from diptych.compat.loading.places import parse_model_name
 from diptych.compat.loading.precision import dtype_of
+from diptych.compat.loading.settings import asks_for_text, drop_patches, settle
 from diptych.compat.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
 from diptych.compat.losses.choice import create_loss
 from diptych.compat.model import (
@@ -244,6 +245,8 @@ def create_model(
     source = places.find(named, pretrained if load_weights else None, cache_dir)
     if require_pretrained:
         _say_random(model_name, source.path is not None, False, True)
+    said = said_of(model_name, source.path) | sections_of(fields)
+    fields = {"init_logit_scale": said.get("init_logit_scale")} | fields
     fields |= {"quick_gelu": True} if force_quick_gelu else {}
     changes = Changes(preprocess, fields, _side(force_image_size), force_context_length)
     has_weights = source.path is not None and load_weights
@@ -251,7 +254,8 @@ def create_model(
     if force_naflex_vision and not clip.config.image.native:
         clip = as_naflex(clip)
     if force_patch_dropout is not None:
-        clip.image.set_patch_dropout(force_patch_dropout)
+        said["vision_cfg"] = said.get("vision_cfg", {}) | {"patch_dropout": force_patch_dropout}
+    drop_patches(clip, said.get("vision_cfg", {}))
     start = Start(
         pretrained_image_path or pretrained_image,
         pretrained_text_path or pretrained_text,
@@ -261,9 +265,14 @@ def create_model(
     _say_random(model_name, has_weights or start.whole, load_weights, False)
     for tower in (clip.image, clip.text):
         tower.to(dtype)
-    custom_text = force_custom_text or force_custom_clip or says_custom_text(model_name)
-    model = wrap(clip.to(place), bool(output_dict), custom_text).eval()
-    if nonscalar_logit_scale:
+    custom = force_custom_text or force_custom_clip
+    model = wrap(
+        clip.to(place),
+        bool(output_dict or said.get("output_dict")),
+        True if custom else asks_for_text(said, clip.config.text),
+    ).eval()
+    settle(model, said)
+    if nonscalar_logit_scale or said.get("nonscalar_logit_scale"):
         model.reshape_scale(1)
     return trace_model(model, 1, place) if jit else model
 
@@ -310,7 +319,7 @@ def create_model_from_pretrained(
 ) -> Any:
     """The model and its transform in evaluation, or with `return_transform=False` the model alone;
     without `pretrained`, the first weights known of the model."""
-    pretrained = pretrained or places.first_known(str(model_name))
+    pretrained = pretrained or places.first_known(str(configured(model_name)))
     order = (precision, device, jit, force_quick_gelu)
     model, _, preprocess = create_model_and_transforms(model_name, pretrained, *order, **options)
     return (model, preprocess) if return_transform else model

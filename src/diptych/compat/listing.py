@@ -156,7 +156,9 @@ def get_model_config(model_name: str) -> dict[str, Any] | None:
     except UnknownNameError:
         return None
     assert config is not None
-    return to_json(config)["model_cfg"]
+    said = to_json(config)["model_cfg"]
+    said["vision_cfg"] |= _in_training(model_name)
+    return said
 
 
 def add_model_config(path: str | Path) -> None:
@@ -223,10 +225,21 @@ def configured(
     return _added.get(str(model_name), model_name)
 
 
-def says_custom_text(model_name: str | Path) -> bool:
-    """Whether a model's JSON, by its path or as it was added, asks for the text tower as `text`."""
+def said_of(model_name: str | Path, weights: Path | None) -> dict[str, Any]:
+    """The `model_cfg` of a model as it was written: in a JSON file, by its path or as it was added,
+    or beside its `weights`. Of open_clip's own models, what Diptych's configurations don't say."""
     file = Path(configured(model_name))
-    return file.suffix == ".json" and bool(_of_model(read_json(file)).get("custom_text"))
+    if weights is not None and file.suffix != ".json":
+        file = (weights if weights.is_dir() else weights.parent) / HF_CONFIG_NAME
+    if file.suffix == ".json" and file.is_file():
+        return _of_model(read_json(file))
+    return {"vision_cfg": _in_training(str(model_name))}
+
+
+def _in_training(model: str) -> dict[str, Any]:
+    """What open_clip's configuration of a tower of timm's says of training alone."""
+    rate = _open_clips()["timm_drop_path"].get(model)
+    return {} if rate is None else {"timm_drop_path": rate}
 
 
 def _no_model(said: Path | str) -> CheckpointError:

@@ -16,6 +16,7 @@ from diptych.compat.coca_model import MultimodalCfg
 from diptych.compat.faces.names import TEXT, part_of
 from diptych.compat.faces.unwrapping import unwrap_two_passes
 from diptych.compat.faces.writing import CaptioningModel
+from diptych.compat.loading.settings import settle
 from diptych.compat.losses.captions import caption_losses
 from diptych.compat.model import CLIPVisionCfg, build_clip, section
 from diptych.compat.model_traits import MAMMUT_TRAITS
@@ -83,6 +84,7 @@ class MaMMUT(CaptioningModel):
             init_logit_scale,
         )
         super().__init__(clip)
+        settle(self, {"vision_cfg": vision})
         self.bos_id, self.eos_id = said.get("bos_id"), said.get("eos_id")
         self.text.bos_id, self.text.eos_id = self.bos_id, self.eos_id
         if said.get("variable_text"):

@@ -29,6 +29,7 @@ from diptych.compat.loading.precision import (
     get_cast_dtype,
     get_input_dtype,
 )
+from diptych.compat.loading.settings import drop_patches, settle
 from diptych.compat.modified_resnet import ModifiedResNet
 from diptych.compat.parts.attention import Attention
 from diptych.compat.parts.layers import LayerNorm, LayerNormFp32, QuickGELU
@@ -214,7 +215,7 @@ class _TwoTowers(OpenClipModel):
         cast_dtype: torch.dtype | None = None,
         output_dict: bool = False,
     ):
-        vision = _LEAST_VISION if vision_cfg is None else vision_cfg
+        vision = section(_LEAST_VISION if vision_cfg is None else vision_cfg, CLIPVisionCfg)
         text = section(text_cfg, CLIPTextCfg)
         if is_modern(text) and not self.custom_text:
             raise ConfigError(
@@ -223,7 +224,7 @@ class _TwoTowers(OpenClipModel):
         clip = build_clip(
             {
                 "embed_dim": embed_dim,
-                "vision_cfg": section(vision, CLIPVisionCfg),
+                "vision_cfg": vision,
                 "text_cfg": text,
                 "quick_gelu": quick_gelu,
                 "init_logit_bias": init_logit_bias,
@@ -231,6 +232,7 @@ class _TwoTowers(OpenClipModel):
             init_logit_scale,
         )
         super().__init__(clip, output_dict, self.custom_text)
+        settle(self, {"vision_cfg": vision, "text_cfg": text})
         if vision_cfg is None:
             self.visual = None
         if nonscalar_logit_scale:
@@ -277,7 +279,9 @@ def build_clip(content: dict[str, Any], scale: float) -> Clip:
         if isinstance(error.__cause__, ConfigError):
             raise ConfigError(str(error)) from error
         raise
-    return build(replace(config, logit_scale=float(scale)))
+    clip = build(replace(config, logit_scale=float(scale)))
+    drop_patches(clip, content["vision_cfg"])
+    return clip
 
 
 def _build_vision_tower(  # pyright: ignore[reportUnusedFunction]: scripts import it

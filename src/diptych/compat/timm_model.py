@@ -21,6 +21,7 @@ from diptych.compat.parts.stack import check_impl
 from diptych.compat.utils import freeze_batch_norm_2d, to_2tuple
 from diptych.errors import AssumptionWarning, ConfigError
 from diptych.models.foreign import foreign_build, said
+from diptych.models.shapes import shapes_only
 
 _POOLS = ("abs_attn", "rot_attn")
 """Attention pools of timm's over a grid, in place of the trunk's own."""
@@ -95,6 +96,7 @@ class TimmModel(nn.Module):
         classifies = not proj and pool not in _POOLS
         if classifies or (proj == "none" and pool not in _POOLS):
             options |= {"num_classes": embed_dim if classifies else 0, "global_pool": pool}
+        self._made_of = (model_name, options)
         self.trunk: Any = _built(model_name, options | {"pretrained": pretrained})
         layers: dict[str, nn.Module] = OrderedDict()
         if pool in _POOLS:
@@ -122,11 +124,29 @@ class TimmModel(nn.Module):
     @property
     def patch_drop(self) -> float:
         """The share of each picture's patches that is left out in training."""
-        from timm.layers.patch_dropout import PatchDropout, PatchDropoutWithIndices
-
-        kinds = PatchDropout | PatchDropoutWithIndices
-        drops = (each for each in self.trunk.modules() if isinstance(each, kinds))
+        drops = (each for each in self.trunk.modules() if isinstance(each, _patch_dropouts()))
         return max((each.prob for each in drops), default=0.0)
+
+    def set_dropout(self, drop: float, drop_path: float, patch_drop: float) -> None:
+        """In training, leave out this share before the projection, branches of the trunk at the
+        rates that timm makes of `drop_path`, and `patch_drop` of the patches. Raises ConfigError
+        for a trunk that can't."""
+        from timm.layers.drop import DropPath
+
+        for module in self.head.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = drop
+                break  # what stands behind the first layer of an `mlp`; its second has none
+        rates = {"drop_path_rate": drop_path, "patch_drop_rate": patch_drop}
+        rates = {name: rate for name, rate in rates.items() if rate}
+        if not rates:
+            return
+        name, options = self._made_of
+        with shapes_only():
+            twin = _built(name, options | rates)
+        for place, module in twin.named_modules():
+            if isinstance(module, (DropPath, *_patch_dropouts())):
+                self.trunk.set_submodule(place, module.train(self.training))
 
     def fill_computed(self) -> None:
         """Compute the trunk's tables that no state dict has, where it was made without numbers and
@@ -246,6 +266,12 @@ class TimmModel(nn.Module):
         self.image_size = to_2tuple(image_size)
         if isinstance(self.trunk, _Resizable):
             self.trunk.set_input_size(self.image_size)
+
+
+def _patch_dropouts() -> tuple[type[Any], ...]:
+    from timm.layers.patch_dropout import PatchDropout, PatchDropoutWithIndices
+
+    return PatchDropout, PatchDropoutWithIndices
 
 
 def _built(name: str, options: Mapping[str, Any]) -> Any:

@@ -98,12 +98,12 @@ def resize_tower(
         return state, config
     known = tower_weights(config)
     for name in asked:
+        if name == "image_size" and config.native:
+            raise ConfigError(
+                "this model takes pictures of any size; patches= (--patches) says how many "
+                "patches a picture has at the most"
+            )
         if name not in known.sizes:
-            if name == "image_size" and config.native:
-                raise ConfigError(
-                    "this model takes pictures of any size; patches= (--patches) says how many "
-                    "patches a picture has at the most"
-                )
             raise CheckpointError(
                 f"the {name} of a {type(config).__name__} can't be changed after training; "
                 "set it in its configuration"

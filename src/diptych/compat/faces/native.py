@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from diptych.compat.faces.naflex_timm import NaflexTimmModel
@@ -204,9 +205,9 @@ def _written(config: TowerConfig) -> dict[str, Any] | None:
 
 
 def _filled(made: M, tower: nn.Module, table: Table) -> M | None:
-    """With the tower's numbers; None where their names aren't the same."""
+    """With the tower's numbers; None where their names or their shapes aren't the same."""
     state = table.to_foreign(tower.state_dict(prefix="tower."))
-    if state.keys() != made.state_dict().keys():
+    if _shapes(state) != _shapes(made.state_dict()):
         return None
     made.load_state_dict(state, assign=True)
     frozen: list[str] = []
@@ -215,3 +216,7 @@ def _filled(made: M, tower: nn.Module, table: Table) -> M | None:
     for name, parameter in made.named_parameters():
         parameter.requires_grad_(name not in frozen)
     return made.train(tower.training)
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}

@@ -9,9 +9,10 @@ from diptych.config.two_pass import TwoPassDecoderConfig
 from diptych.models import Clip
 
 
-def wrap(clip: Clip, output_dict: bool = False, custom_text: bool = False) -> OpenClipModel:
-    """The model with open_clip's face: as its `CoCa` or `MaMMUT` where it writes captions, as its
-    `CustomTextCLIP` where open_clip builds it so or with `custom_text`, else as its `CLIP`.
+def wrap(clip: Clip, output_dict: bool = False, custom_text: bool | None = None) -> OpenClipModel:
+    """The model with open_clip's face: as its `CoCa` or `MaMMUT` where it writes captions, else as
+    its `CustomTextCLIP` or, where `custom_text` is False, its `CLIP`; None: as open_clip's own
+    configuration of such a model has it.
 
     >>> from diptych import models, pretrained
     >>> from diptych.compat.faces.wrapping import wrap
@@ -21,7 +22,7 @@ def wrap(clip: Clip, output_dict: bool = False, custom_text: bool = False) -> Op
     if clip.config.decoder is not None:
         one = isinstance(clip.config.decoder, TwoPassDecoderConfig)
         return (MaMMUT if one else CoCa).of(clip, output_dict)
-    if custom_text:
-        return CustomTextCLIP.of(clip, output_dict, custom_text=True)
-    custom = bool(text_prefix(table_of(clip.config).rules))
-    return (CustomTextCLIP if custom else CLIP).of(clip, output_dict)
+    custom = custom_text
+    if custom is None:
+        custom = bool(text_prefix(table_of(clip.config).rules))
+    return (CustomTextCLIP if custom else CLIP).of(clip, output_dict, custom)

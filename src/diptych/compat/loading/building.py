@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from diptych.compat.loading.overrides import overridden, started, with_bias, wit
 from diptych.compat.loading.places import Source
 from diptych.compat.transform import preprocess_config, without_size
 from diptych.config import ClipConfig
-from diptych.errors import AssumptionWarning, ConfigError
+from diptych.errors import AssumptionWarning, CheckpointError, ConfigError
 from diptych.families.clip.layouts.open_clip_config import tower_of
 from diptych.models import Clip, build
 
@@ -45,12 +46,28 @@ def load(source: Source, changes: Changes, dtype: torch.dtype) -> Clip:
         config = overridden(config_of(source), changes.fields)
     size = changes.image_size
     clip = load_model(source.path, config=config, dtype=dtype, image_size=size).model
+    if config is not None:
+        _check_towers(source.path, clip.config, config)
     clip.config = changes.preprocessed(clip.config)
     if changes.context_length is not None:
         with_context_length(clip, changes.context_length)
     if changes.fields.get("init_logit_bias") is not None:
         with_bias(clip)
     return clip
+
+
+def _check_towers(path: Path, found: ClipConfig, asked: ClipConfig) -> None:
+    """Raises CheckpointError for one tower in the place of two: of a file that is no such model,
+    a tower may still be one."""
+    for side, there, wanted in (
+        ("image", found.image, asked.image),
+        ("text", found.text, asked.text),
+    ):
+        if wanted.present and not there.present:
+            raise CheckpointError(
+                f"no {side} tower of the named model is in {path}; is it a checkpoint of another "
+                "model?"
+            )
 
 
 def initialise(source: Source, changes: Changes, device: torch.device) -> Clip:

@@ -39,11 +39,9 @@ def overridden(config: ClipConfig, said: Mapping[str, Any]) -> ClipConfig:
     >>> overridden(pretrained.get("vit-b-32"), {"vision_cfg": vision}).image.image_size
     32
     """
-    sections = {name: said[name] for name in SECTIONS if said.get(name) is not None}
+    sections = sections_of(said)
     if sections:
-        content = model_json(config)
-        for name, given in sections.items():
-            content[name] = _section(name, given)
+        content = model_json(config) | sections
         name_text_folders(content)
         made = from_json({"model_cfg": content})
         config = replace(
@@ -79,6 +77,11 @@ def started(config: ClipConfig, said: Mapping[str, Any]) -> ClipConfig:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{word}={value!r} must be a finite number") from error
     return config
+
+
+def sections_of(said: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The given sections of a `model_cfg`. Raises ConfigError for a field that one doesn't have."""
+    return {name: _section(name, said[name]) for name in SECTIONS if said.get(name) is not None}
 
 
 def _section(name: str, given: Any) -> dict[str, Any]:

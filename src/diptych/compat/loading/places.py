@@ -73,8 +73,10 @@ def openai_or_first(name: str) -> str | None:
 def first_known(name: str) -> str | None:
     """`pretrained` for a model of which any weights will do; None: the name says them itself.
     Raises ConfigError for one of which none are known."""
-    if is_place(name) or _means_weights(name):
+    if is_place(name) or (not _is_json(name) and _means_weights(name)):
         return None
+    if _is_json(name):
+        raise ConfigError(f"{name} says no weights; give pretrained=, a file or a folder")
     if published.weights(name):
         return name
     tagged = ", ".join(published.tagged(name))

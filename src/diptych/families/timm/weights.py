@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import torch
 
+from diptych.errors import CheckpointError
 from diptych.families.timm.config import TimmConfig
+from diptych.families.timm.model import build_trunk, fixed_size
 from diptych.weights.mapping import check_fit
 from diptych.weights.state import State
 from diptych.weights.tower import TowerWeights
@@ -19,8 +21,19 @@ _BRANCHES = ".conv_kxk."
 class TimmWeights(TowerWeights):
     """Of a trunk with a projection; a trunk of parallel branches has a deploy form."""
 
+    sizes = ("image_size",)
     projections = ("projection.", "projection.down.")
     has_deploy_form = True
+
+    def resize(self, state: State, config: TimmConfig) -> tuple[State, list[str]]:
+        """As they are, of a trunk that takes pictures of any size. Raises CheckpointError for
+        another."""
+        if fixed_size(config.name) is not None:
+            raise CheckpointError(
+                f"the image_size of timm's {config.name} can't be changed after training; set it "
+                "in its configuration"
+            )
+        return state, []
 
     def in_form(self, state: State, config: TimmConfig) -> tuple[State, TimmConfig]:
         """What is merged already can't be taken apart: it stays so, and the configuration says
@@ -40,8 +53,6 @@ class TimmWeights(TowerWeights):
         if config.deploy or not any(_BRANCHES in name for name in state):
             return state, config
         from timm.utils.model import reparameterize_model
-
-        from diptych.families.timm.model import build_trunk
 
         own = state.part(_TRUNK)
         trunk = build_trunk(config).double().eval()
