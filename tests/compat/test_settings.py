@@ -1,6 +1,7 @@
 """What a `model_cfg` says beside the vectors' own settings, next to open_clip."""
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 from diptych import compat
 from diptych.compat.factory import _MODEL_CONFIGS
 from diptych.errors import CheckpointError, ConfigError
+from diptych.families.clip.layouts.open_clip_config import from_json, to_json
+from diptych.families.timm import TimmConfig
 
 open_clip = pytest.importorskip("open_clip")
 
@@ -69,7 +72,9 @@ def test_trunks_of_timms_drop_patches_and_take_any_pictures(tmp_path):
 def test_patches_are_dropped_and_tokens_given():
     peer, ours = pair("CustomTextCLIP", VISION | {"patch_dropout": 0.5})
     assert ours.visual.patch_dropout.prob == peer.visual.patch_dropout.prob
-    assert drawn(ours, pictures())[1].shape == drawn(peer, pictures())[1].shape == (4, 8, 64)
+    found, expected = drawn(ours, pictures()), drawn(peer, pictures())
+    torch.testing.assert_close(found, expected)  # of the same seed the same patches
+    assert found[1].shape == (4, 8, 64)
     assert ours.eval().encode_image(pictures()).shape == (4, 16)
     with pytest.raises(ConfigError, match="drops no patches"):
         compat.CLIP(16, {"layers": [1, 1, 1, 1], "width": 16, "patch_dropout": 0.5}, TEXT)
@@ -117,6 +122,35 @@ def test_one_tower_is_not_the_named_model(tmp_path):
     with pytest.raises(CheckpointError, match="no image tower"):
         compat.create_model("towers", tmp_path / "text.pt")
     del _MODEL_CONFIGS["towers"]
+
+
+@pytest.mark.parametrize("pool", ["avg", "token", ""])
+def test_a_vits_norm_stays_where_timm_has_it_for_the_trunks_own_pool(pool):
+    """open_clip changes the pool when the trunk is built."""
+    pytest.importorskip("timm")
+    for name in ("test_vit", "test_vit2"):  # which pool by a token and by a mean
+        if (name, pool) == ("test_vit2", "token"):
+            continue  # which it has none of
+        peer, ours = pair("CLIP", {"timm_model_name": name, "timm_pool": pool})
+        assert type(ours.visual).__name__ == "TimmModel"
+        pixels = pictures(side=160)
+        with torch.no_grad():
+            mine, theirs = ours.eval().visual(pixels), peer.eval().visual(pixels)
+        torch.testing.assert_close(mine, theirs)
+        assert section_of(ours)["timm_pool"] == pool
+        assert ours.clip.image.config == from_json(to_json(ours.config)).image
+
+
+def section_of(model):
+    return to_json(model.config)["model_cfg"]["vision_cfg"]
+
+
+def test_a_vit_that_open_clip_builds_otherwise_is_not_written():
+    pytest.importorskip("timm")
+    image = TimmConfig(name="test_vit", options={"global_pool": "avg"}, image_size=160)
+    config = compat.CLIP(16, VISION, TEXT).config
+    with pytest.raises(CheckpointError, match="fc_norm = False"):
+        to_json(replace(config, image=image))
 
 
 def test_the_class_is_what_the_configuration_asks_for():

@@ -269,7 +269,7 @@ def create_model(
     model = wrap(
         clip.to(place),
         bool(output_dict or said.get("output_dict")),
-        True if custom else asks_for_text(said, clip.config.text),
+        True if custom else asks_for_text(said),
     ).eval()
     settle(model, said)
     if nonscalar_logit_scale or said.get("nonscalar_logit_scale"):

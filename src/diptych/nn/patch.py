@@ -147,10 +147,16 @@ class PatchDropout(nn.Module):
             return None
         # The places of the largest of independent random numbers: each subset is equally likely.
         keep = max(1, int(x.shape[1] * (1 - self.share)))
-        numbers = torch.rand(x.shape[:2], device=x.device)
+        numbers = self.numbers(x.shape[0], x.shape[1], x.device)
         if seen is not None:
-            numbers = numbers.masked_fill(~seen, -1.0)
+            numbers = numbers.masked_fill(~seen, -torch.inf)
         return numbers.topk(keep, dim=1).indices
+
+    def numbers(
+        self, batch: int, patches: int, device: torch.device
+    ) -> Float[Tensor, "batch patches"]:
+        """Independent random numbers."""
+        return torch.rand(batch, patches, device=device)
 
     def forward(self, x: Float[Tensor, "batch patches width"]) -> Float[Tensor, "batch kept width"]:
         """The kept patches."""

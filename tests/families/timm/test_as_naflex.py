@@ -14,7 +14,7 @@ from diptych.families.clip.layouts import open_clip
 from diptych.families.clip.layouts.open_clip_config import from_json, to_json
 from diptych.families.timm import NaflexVitConfig, TimmConfig
 from diptych.families.timm.as_naflex import NotNaflexError, as_naflex, naflex_of
-from diptych.families.timm.model import fixed_size
+from diptych.families.timm.model import fixed_size, kept_norm
 
 VIT = VitConfig(image_size=32, patch_size=8, width=32, layers=2, heads=2, mlp_width=80)
 TEXT = TextConfig(context_length=8, vocab_size=40, width=16, layers=1, heads=1, mlp_width=32)
@@ -74,9 +74,8 @@ def test_a_published_size_on_meta():
 @torch.no_grad()
 def test_timms_towers_have_the_same_vectors(random_model, name, pool, projection):
     side = fixed_size(name)
-    image = TimmConfig(
-        name=name, image_size=side, options={"global_pool": pool}, projection=projection
-    )
+    options = {"global_pool": pool} | (kept_norm(name, pool) if projection == "mlp" else {})
+    image = TimmConfig(name=name, image_size=side, options=options, projection=projection)
     embed_dim = 192 if projection == "none" else 12
     made = random_model(replace(CONFIG, image=image, embed_dim=embed_dim)).eval()
     found = as_naflex(made)

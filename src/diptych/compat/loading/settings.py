@@ -11,9 +11,8 @@ from diptych.compat.hf_model import HFTextEncoder
 from diptych.compat.parts.text import TextTransformer
 from diptych.compat.parts.vision import VisionTransformer
 from diptych.compat.timm_model import TimmModel
-from diptych.config import TextTowerConfig
 from diptych.errors import ConfigError
-from diptych.families.clip.layouts.open_clip_config import tower_of
+from diptych.families.modern.words import is_modern
 from diptych.models import Clip
 from diptych.nn import PatchDropout
 
@@ -34,13 +33,14 @@ def _drops(tower: nn.Module) -> bool:
     return any(isinstance(module, PatchDropout) for module in tower.modules())
 
 
-def asks_for_text(said: Mapping[str, Any], text: TextTowerConfig) -> bool | None:
+def asks_for_text(said: Mapping[str, Any]) -> bool | None:
     """Whether a `model_cfg` makes a `CustomTextCLIP`, or has a text tower that stands in no other
-    class; None: it doesn't say, because it says nothing of texts."""
+    class; None: it says nothing of texts."""
     if "text_cfg" not in said:
         return None
-    named = said.get("custom_text") or said["text_cfg"].get("hf_model_name")
-    return bool(named or tower_of(text).custom_text(text))
+    text = said["text_cfg"]
+    apart = text.get("hf_model_name") or text.get("embed_cls") or is_modern(text)
+    return bool(said.get("custom_text") or apart)
 
 
 def settle(model: OpenClipModel, said: Mapping[str, Any]) -> None:

@@ -90,6 +90,12 @@ class PatchDropout(_PatchDropout):
     def prob(self, prob: float) -> None:
         self.share = prob
 
+    def numbers(
+        self, batch: int, patches: int, device: torch.device
+    ) -> Float[Tensor, "batch patches"]:
+        """Those that open_clip draws: the same seed leaves the same patches out."""
+        return torch.randn(batch, patches).to(device)
+
     def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch kept width"]:
         """The kept tokens."""
         if not self.exclude_first_token:

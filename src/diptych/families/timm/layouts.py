@@ -9,7 +9,7 @@ from diptych.errors import CheckpointError
 from diptych.families.clip.layouts.timm import ARGUMENTS, PREFIX
 from diptych.families.clip.layouts.towers import OpenClipTower, take_norm_eps
 from diptych.families.timm.config import NaflexVitConfig, TimmConfig
-from diptych.families.timm.model import fixed_size, is_naflex, trunk_width
+from diptych.families.timm.model import fixed_size, is_naflex, kept_norm, trunk_width
 from diptych.families.timm.pretrained import VITAMIN
 from diptych.weights.mapping import Rule
 
@@ -110,8 +110,17 @@ def _take_fields(cfg: dict[str, Any]) -> dict[str, Any] | None:
             f"a tower of timm's with the pool {pool!r} and the projection {projection!r} has no "
             "place in a Diptych model"
         )
-    options = {"global_pool": pool} if pool else {}
-    return {"name": name, "options": options, "projection": _PROJECTIONS[projection]}
+    kind = _PROJECTIONS[projection]
+    return {"name": name, "options": _pooling(name, pool, kind), "projection": kind}
+
+
+def _pooling(name: str, pool: str, projection: str) -> dict[str, Any]:
+    """What timm is told of the pool. open_clip changes it of the trunk when that is built, unless
+    its classifier projects: a ViT's norm then stays where timm has it for the trunk's own pool."""
+    if not pool:
+        return {}
+    changed = projection in ("linear", "mlp")
+    return {"global_pool": pool} | (kept_norm(name, pool) if changed else {})
 
 
 def _read_naflex(cfg: dict[str, Any], activation: Activation) -> NaflexVitConfig | None:
@@ -139,8 +148,13 @@ def _write_naflex(image: NaflexVitConfig) -> dict[str, Any]:
 
 def write_vision(image: TimmConfig) -> dict[str, Any]:
     """open_clip's `vision_cfg`. Raises CheckpointError for options that it doesn't pass on."""
-    options = dict(image.options)
-    pool = options.pop("global_pool", "")
+    options, pool = dict(image.options), image.options.get("global_pool", "")
+    for told, value in _pooling(image.name, pool, image.projection).items():
+        if options.pop(told, None) != value:
+            raise CheckpointError(
+                f"open_clip builds timm's {image.name} with {told} = {value} where {pool!r} pools; "
+                "say so in the options"
+            )
     if options:
         raise CheckpointError(f"open_clip can't pass {', '.join(options)} on to timm")
     if image.deploy:

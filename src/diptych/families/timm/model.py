@@ -1,5 +1,6 @@
 """Image towers that timm builds."""
 
+import functools
 import math
 from collections import OrderedDict
 from typing import Any, assert_never
@@ -13,6 +14,9 @@ from diptych.families.timm.config import TimmConfig
 from diptych.models.foreign import count_flops, foreign_build, repeated_blocks, said
 from diptych.models.shapes import shapes_only
 from diptych.models.tower import TokenKind, Tower, TowerOutput
+
+_MEANS = ("avg", "avgmax", "max")
+"""Pools of timm's before whose result a ViT's last norm stands where nothing else is said."""
 
 
 class TimmTower(Tower[TimmConfig]):
@@ -169,6 +173,20 @@ def is_naflex(name: str) -> bool:
     from timm.models import is_model_in_modules
 
     return bool(is_model_in_modules(name, ["naflexvit"]))
+
+
+@functools.cache
+def kept_norm(name: str, pool: str) -> dict[str, bool]:
+    """The option of a ViT whose last norm stands before or behind the pool as timm has it of the
+    model's own pool, where that isn't what timm takes for this one; nothing of others."""
+    import timm
+    from timm.models import is_model_in_modules
+
+    if not is_model_in_modules(name, ["vision_transformer", "vision_transformer_hybrid"]):
+        return {}
+    with shapes_only():
+        behind = not isinstance(timm.create_model(name).fc_norm, nn.Identity)
+    return {} if behind == (pool in _MEANS) else {"fc_norm": behind}
 
 
 def trunk_width(config: TimmConfig) -> int:
