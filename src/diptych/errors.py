@@ -7,6 +7,7 @@
     │   └── TextTooLongError   a text beyond the context, where none may be cut
     ├── CheckpointError        weights that can't be read, don't fit, or can't be written
     │   ├── DamagedError       files that aren't as they were written
+    │   ├── MissingError       weights that aren't where they should be
     │   └── DownloadError      a file that couldn't be fetched
     ├── DataError              a source that can't be read, or too many bad samples
     │   ├── AbsentError        a source that isn't there
@@ -109,8 +110,12 @@ class DamagedError(CheckpointError):
     """Files that aren't as they were written: missing, cut off, changed."""
 
 
-class DownloadError(CheckpointError):
-    """A file that couldn't be fetched."""
+class MissingError(CheckpointError, RuntimeError):
+    """A place of weights where nothing is; open_clip raises RuntimeError."""
+
+
+class DownloadError(CheckpointError, RuntimeError):
+    """A file that couldn't be fetched; open_clip raises RuntimeError."""
 
 
 class DataError(DiptychError):

@@ -213,12 +213,24 @@ def test_logits_labels_and_names_of_what_is_returned():
     assert list(ours.ClipLoss()(images, texts, 3.0, output_dict=True)) == ["contrastive_loss"]
     names = ours.DistillClipLoss()(images, texts, 3.0, *teacher, 3.0, output_dict=True)
     assert list(names) == ["contrastive_loss", "distill_loss"]
+    theirs = peer().DistillClipLoss().dist_loss(by_image, by_text)
+    torch.testing.assert_close(ours.DistillClipLoss().dist_loss(by_image, by_text), theirs)
     smoothed = ours.ClipLoss(smoothing=0.1)(images, texts, 3.0)
     rows_and_columns = [
         F.cross_entropy(logits, torch.arange(EACH), label_smoothing=0.1)
         for logits in (3 * images @ texts.T, 3 * texts @ images.T)
     ]
     torch.testing.assert_close(smoothed, sum(rows_and_columns) / 2)
+
+
+def test_logits_of_one_process_have_both_sides_gradients():
+    found = []
+    for losses in ours, peer():
+        images, texts = (each.requires_grad_() for each in rows(1, 0)[:2])
+        by_image, _ = losses.ClipLoss(local_loss=True).get_logits(images, texts, 3.0)
+        by_image.square().sum().backward()
+        found.append((images.grad, texts.grad))
+    torch.testing.assert_close(*found)
 
 
 def test_a_loss_by_its_name():

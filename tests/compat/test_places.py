@@ -81,6 +81,17 @@ def test_local_dir_equals_open_clips(folder, picture, quiet):
         assert passed_over[0].visual(pixels).shape == (1, 24)
 
 
+def test_custom_text_of_a_folder_counts(folder):
+    file = folder / "open_clip_config.json"
+    said = json.loads(file.read_text())
+    assert type(compat.create_model(f"local-dir:{folder}")) is compat.CLIP
+    said["model_cfg"]["custom_text"] = True
+    file.write_text(json.dumps(said))
+    model = compat.create_model(f"local-dir:{folder}")
+    assert isinstance(model, compat.CustomTextCLIP)
+    assert "text.positional_embedding" in model.state_dict()
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -219,6 +230,19 @@ def test_a_name_that_nothing_has_raises_what_open_clip_and_openai_raise(name):
     for create in (compat.create_model, compat.clip.load):
         with pytest.raises(RuntimeError, match=" is called "):
             create(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "kind"),
+    [
+        ("ViT-B-32", "./absent.pt", RuntimeError),
+        ("local-dir:./absent", None, FileNotFoundError),
+    ],
+)
+def test_absent_weights_raise_what_open_clip_raises(name, tag, kind):
+    for made in (compat, pytest.importorskip("open_clip")):
+        with pytest.raises(kind):
+            made.create_model(name, tag)
 
 
 def test_pretrained_beside_a_place_is_said(folder):

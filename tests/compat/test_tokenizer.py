@@ -13,7 +13,13 @@ import torch
 from diptych import compat
 from diptych.checkpoints.describe import read_config
 from diptych.compat import clip
-from diptych.errors import CheckpointError, ConfigError, TruncationWarning, UnknownNameError
+from diptych.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    TruncationWarning,
+    UnknownNameError,
+)
 from diptych.inputs.vocabulary import PACKAGE
 from tests.compat.peers import KINDS
 
@@ -56,6 +62,16 @@ def _openais(module: str) -> ModuleType:
     return found
 
 
+@pytest.mark.parametrize("clean", ["lower", "whitespace", "canonicalize"])
+def test_texts_are_cleaned_as_asked(clean):
+    made = [each.SimpleTokenizer(clean=clean) for each in (compat, open_clip)]
+    for text in (*TEXTS, "A_Cat, &amp; the <START_OF_TEXT>  Dog's"):
+        ours, theirs = (tokenizer.encode(text) for tokenizer in made)
+        assert ours == theirs
+        assert made[0].clean_fn(text) == made[1].clean_fn(text)
+    assert pickle.loads(pickle.dumps(made[0])).encode("A Cat") == made[1].encode("A Cat")
+
+
 def test_length_and_words_of_ones_own():
     ours = compat.get_tokenizer("ViT-B-32", additional_special_tokens=["<MASK>"])
     assert isinstance(ours, compat.SimpleTokenizer)
@@ -83,6 +99,8 @@ def test_openais_tokenizer_has_its_own_words():
     for text in (*TEXTS, "<|startoftext|>a<|endoftext|>"):
         assert ours.encode(text) == theirs.encode(text)
     assert clip.simple_tokenizer.SimpleTokenizer is SimpleTokenizer
+    ids = clip.tokenize("<|startoftext|>a<|endoftext|>", context_length=5)
+    assert ids.tolist() == [[49406, 49406, 320, 49407, 49407]]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +117,13 @@ def saved(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"strip_sep_token": True}, {"clean": "canonicalize"}, {"context_length": 4}],
+    [
+        {},
+        {"strip_sep_token": True},
+        {"clean": "canonicalize"},
+        {"context_length": 4},
+        {"use_fast": True, "padding_side": "right"},
+    ],
 )
 @pytest.mark.filterwarnings("ignore::diptych.errors.TruncationWarning")
 def test_transformers_tokenizer_is_open_clips(saved, options):
@@ -110,6 +134,8 @@ def test_transformers_tokenizer_is_open_clips(saved, options):
     assert torch.equal(ours("a cat", 6), theirs("a cat", 6))
     assert ours.decode(ours("a cat")[0], skip_special_tokens=True) == "a cat"
     assert ours.tokenizer.pad_token_id == 0
+    with pytest.raises(DataError, match="^a caption must be text, not int: 1"):
+        ours([1])
     with pytest.raises(ConfigError, match="no language 'de'"):
         ours.set_language("de")
 
@@ -184,5 +210,6 @@ def test_what_is_refused(tmp_path):
         compat.SimpleTokenizer(tmp_path / "bpe.txt.gz")
     with pytest.raises(UnknownNameError, match="shuffle"):
         compat.get_tokenizer("ViT-B-32", reduction_mask="shufle")
-    with pytest.raises(UnknownNameError, match="canonicalize"):
-        compat.HFTokenizer(tmp_path, clean="canonicalise")
+    for made in (compat.SimpleTokenizer, compat.HFTokenizer):
+        with pytest.raises(UnknownNameError, match="canonicalize"):
+            made(tmp_path, clean="canonicalise")

@@ -75,6 +75,11 @@ def test_transforms_are_pickled_and_copied_whole(pictures):
         assert torch.equal(other(pictures[0]), made(pictures[0]))
 
 
+def test_empty_words_are_those_by_default(pictures):
+    made = compat.image_transform(40, False, resize_mode="", interpolation="")
+    torch.testing.assert_close(made(pictures[0]), compat.image_transform(40, False)(pictures[0]))
+
+
 def test_float_tensors_pass_the_steps(pictures):
     batch = torch.rand(2, 3, 60, 95)
     mine, theirs = compat.image_transform(40, False), open_clip.image_transform(40, False)
@@ -90,10 +95,16 @@ def test_training_crops_colours_and_timm(pictures):
     grey = compat.image_transform(40, True, mean=0.0, std=1.0, aug_cfg=grey)(pictures[0])
     assert torch.equal(grey[0], grey[2])
     jitter = {"color_jitter": (0.4, 0.4, 0.4, 0.1), "color_jitter_prob": 0.8}
-    assert "RandomApply" in kinds(compat.image_transform(40, True, aug_cfg=jitter))
+    jitter |= {"gray_scale_prob": 0.2}
+    with pytest.warns(UserWarning, match="Unused augmentation"):  # though it uses them
+        theirs = open_clip.image_transform(40, True, aug_cfg=jitter)
+    assert kinds(compat.image_transform(40, True, aug_cfg=jitter)) == kinds(theirs)
+    assert isinstance(compat.image_transform(40, False).transforms[-2], T.ToTensor)
     timm = {"use_timm": True, "re_prob": 0.5}
     mine = compat.image_transform(40, True, aug_cfg=timm)
     assert kinds(mine) == kinds(open_clip.image_transform(40, True, aug_cfg=timm))
+    drawn = compat.image_transform(40, True, interpolation="random", aug_cfg=timm)
+    assert len(drawn.transforms[0].interpolation) == 2
     assert kinds(compat.image_transform((32, 48), True))[0] == "RandomResizedCrop"
 
 

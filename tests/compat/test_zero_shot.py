@@ -59,6 +59,14 @@ def test_a_model_of_openais_needs_no_normalize_and_other_spellings_are_templates
     assert "1/1" in capsys.readouterr().err
 
 
+def test_templates_are_filled_as_format_strings():
+    made, model = [], ours_of("vit")
+    for package in compat, open_clip:
+        given = (model, compat.tokenize, [1, "an {ox}"], ["{{}} {}", "{!r} s", "{0:>3} {0}", "{}"])
+        made.append(package.build_zero_shot_classifier(*given))
+    torch.testing.assert_close(*made, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from diptych import pretrained
 from diptych.checkpoints.folders import weight_files
 from diptych.config import ClipConfig, ImageTowerConfig
-from diptych.errors import CheckpointError, UnknownNameError, beside
+from diptych.errors import CheckpointError, MissingError, UnknownNameError, beside
 from diptych.pretrained import Entry
 from diptych.weights import hub
 from diptych.weights.hub import HUB
@@ -43,7 +43,7 @@ def locate(name: str | Path, *, cache_dir: str | Path | None = None) -> Place:
     if ":" in name.removeprefix(HUB) and "://" not in name:
         # An import path means a configuration, which has no weights. Nothing is imported for it:
         # the name of a model may come from an index or a result of anybody's.
-        raise CheckpointError(f"there is no file or folder {name}")
+        raise MissingError(f"there is no file or folder {name}")
     try:
         entry = pretrained.entry(name)
     except UnknownNameError as error:
@@ -65,7 +65,7 @@ def _unlisted(name: str, error: UnknownNameError, cache_dir: str | Path | None) 
     is_path = Path(name).suffix or (len(Path(name).parts) > 1 and Path(name).parent.exists())
     is_path = is_path and "://" not in name  # of an address the error says what to do
     if is_path or (hint and not error.near):
-        raise CheckpointError(
+        raise MissingError(
             f"there is no file or folder {name}, nor a model of that name{hint}"
         ) from error
     raise error

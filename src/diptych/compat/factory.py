@@ -303,7 +303,9 @@ def create_model_and_transforms(
         return model, *transforms(model, aug_cfg)
     config, size = model.config.preprocess, model.config.image.image_size
     made = trace_model(model, 1, _place(device)) if jit else model
-    return made, in_training(config, size, aug_cfg), in_evaluation_of(config, size, aug_cfg)
+    drawn = options.get("image_interpolation")
+    train = in_training(config, size, aug_cfg, drawn)
+    return made, train, in_evaluation_of(config, size, aug_cfg)
 
 
 def create_model_from_pretrained(

@@ -67,7 +67,7 @@ _PATIENCE = 60.0
 """Seconds in which a server gives nothing."""
 
 
-class UrlError(DownloadError, RuntimeError):
+class UrlError(DownloadError):
     """A file of an address that couldn't be fetched; open_clip raises RuntimeError."""
 
 

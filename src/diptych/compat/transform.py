@@ -117,7 +117,7 @@ def image_transform(
         }
     )
     return (
-        in_training(config, image_size, aug_cfg)
+        in_training(config, image_size, aug_cfg, interpolation)
         if is_train
         else (in_evaluation_of(config, image_size, aug_cfg))
     )
@@ -163,7 +163,7 @@ def preprocess_config(
             raise UnknownNameError("preprocessing option", name, known)
         if name in ("mean", "std") and isinstance(value, int | float):
             value = (value,) * 3
-        if value is not None:
+        if value is not None and value != "":  # open_clip passes over empty words, too
             given[words.get(name, name)] = value
     if given.get("interpolation") == "random":  # which is bicubic in evaluation there
         given["interpolation"] = "bicubic"

@@ -35,7 +35,8 @@ def freeze_batch_norm_2d(
 
 
 def _frozen(norm: nn.BatchNorm2d | nn.SyncBatchNorm) -> nn.Module:
-    made = FrozenBatchNorm2d(norm.num_features, norm.eps)
+    made: Any = FrozenBatchNorm2d(norm.num_features, norm.eps)
+    made.num_features, made.affine = norm.num_features, norm.affine  # which torchvision forgets
     state = norm.state_dict()
     state.pop("num_batches_tracked", None)
     made.load_state_dict(state, strict=False)  # a norm without weights keeps ones and zeros

@@ -1,7 +1,8 @@
 """Vectors of classes as open_clip's callers ask for them: beside each other, not below."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
+from string import Formatter
 from typing import Any, TypeVar
 
 import torch
@@ -34,7 +35,7 @@ def batched(iterable: Iterable[Item], n: int) -> Iterator[list[Item]]:
 def build_zero_shot_classifier(
     model: Any,
     tokenizer: Callable[[list[str]], Tensor],
-    classnames: Sequence[str],
+    classnames: Sequence[Any],
     templates: Sequence[Template],
     num_classes_per_batch: int | None = 10,
     device: str | torch.device = "cpu",
@@ -45,9 +46,10 @@ def build_zero_shot_classifier(
 
     `model` needs `encode_text(ids, normalize=True)`; it may be in DDP, or a task's, which gives
     the one of averaged weights where it has one. `templates` are functions of a name, or texts with
-    `{}` in its place. The captions of `num_classes_per_batch` classes go through the model
-    together, on `device`; None: those of all. `use_tqdm`: a progress bar on stderr. Raises
-    ConfigError without names or templates, and for a template without a place for the name.
+    `{}` in its place, as `str.format` fills them. The captions of `num_classes_per_batch` classes
+    go through the model together, on `device`; None: those of all. `use_tqdm`: a progress bar on
+    stderr. Raises ConfigError without names or templates, and for a template without a place for
+    the name.
 
     >>> from diptych import compat
     >>> model = compat.create_model("tiny", load_weights=False)
@@ -68,7 +70,7 @@ def build_zero_shot_classifier(
 def build_zero_shot_classifier_legacy(
     model: Any,
     tokenizer: Callable[[list[str]], Tensor],
-    classnames: Sequence[str],
+    classnames: Sequence[Any],
     templates: Sequence[Template],
     device: str | torch.device = "cpu",
     use_tqdm: bool = False,
@@ -84,13 +86,14 @@ def build_zero_shot_classifier_legacy(
 @torch.no_grad()
 def _columns(
     embed: Callable[[list[str]], Tensor],
-    names: Sequence[str],
+    names: Sequence[Any],
     templates: Sequence[Template],
     step: int,
     progress: bool,
 ) -> Tensor:
-    for what, given in (("classnames", names), ("templates", templates)):
-        if isinstance(given, str) or not given:
+    lists: dict[str, Any] = {"classnames": names, "templates": templates}
+    for what, given in lists.items():
+        if isinstance(given, str) or not isinstance(given, Collection) or not len(given):
             raise ConfigError(f"{what}={given!r} must be a list of at least one")
     if step < 1:
         raise ConfigError(f"num_classes_per_batch={step} must be at least 1, or None for all")
@@ -105,8 +108,19 @@ def _columns(
     return torch.cat([vectors for _, vectors in batches]).T
 
 
-def _function(template: Template) -> Callable[[str], str]:
+def _is_format(template: str) -> bool:
+    """Whether `str.format` fills it with one value, as open_clip does (`{}`, `{0:>5}`, `{{`)."""
+    try:
+        parts = [field for _, field, _, _ in Formatter().parse(template) if field is not None]
+    except ValueError:  # a single brace
+        return False
+    return parts == [""] or set(parts) == {"0"}
+
+
+def _function(template: Template) -> Callable[[Any], str]:
     if not isinstance(template, str):
         return template
+    if _is_format(template):
+        return template.format
     plain = with_place(template)
-    return lambda name: plain.replace("{}", name)
+    return lambda name: plain.replace("{}", str(name))  # which may be a number, as in str.format

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from diptych.config.model import Cleaning
-from diptych.errors import ConfigError, first_line
+from diptych.errors import ConfigError, DiptychError, first_line
 from diptych.inputs.cleaning import cleaned
 from diptych.inputs.strangers import check_paths
 from diptych.inputs.tokenizer import Tokenizer, bounded, check_text
@@ -129,6 +129,8 @@ class HuggingFaceTokenizer(Tokenizer):
         """Files that load may still lack what they refer to, such as the unknown token."""
         try:
             yield
+        except DiptychError:
+            raise  # it says what is wrong, such as a caption that is no text
         except Exception as error:  # whatever its classes raise then
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise ConfigError(f"the tokenizer {self._name!r} is damaged: {reason}") from error

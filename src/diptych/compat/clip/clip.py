@@ -10,6 +10,7 @@ EVA-01-CLIP's README (https://github.com/baaivision/EVA, EVA-01/clip).
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -115,6 +116,10 @@ create_model_and_transforms = build_eva_model_and_transforms
 """The name in the README's second example."""
 
 
+class _OpenaisTokenizer(ClipTokenizer):
+    special = MappingProxyType({"<|startoftext|>": 49406, "<|endoftext|>": 49407})
+
+
 def tokenize(
     texts: str | Sequence[str], context_length: int = 77, truncate: bool = False
 ) -> Int[Tensor, "texts length"]:
@@ -125,7 +130,7 @@ def tokenize(
     >>> clip.tokenize(["a diagram", "a dog"]).shape
     torch.Size([2, 77])
     """
-    tokenizer = ClipTokenizer(context_length)
+    tokenizer = _OpenaisTokenizer(context_length)
     for text in [texts] if isinstance(texts, str) else texts:
         length = tokenizer.length(text)
         if length > context_length and not truncate:

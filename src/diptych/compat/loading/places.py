@@ -14,7 +14,13 @@ from diptych.checkpoints.locate import locate
 from diptych.compat.constants import LOCAL
 from diptych.config import ClipConfig
 from diptych.config.serialize import difference
-from diptych.errors import AssumptionWarning, CheckpointError, ConfigError, UnknownNameError
+from diptych.errors import (
+    AssumptionWarning,
+    CheckpointError,
+    ConfigError,
+    MissingError,
+    UnknownNameError,
+)
 from diptych.weights import native
 from diptych.weights.hub import HUB, SUFFIXES
 from diptych.weights.read import split_key
@@ -27,6 +33,10 @@ class Source(NamedTuple):
     """None: there are none, and the model is initialised."""
     config: ClipConfig | None
     """None: the weights have to say it themselves, by their shapes."""
+
+
+class MissingFolderError(MissingError, FileNotFoundError):
+    """A `local-dir:` that isn't there; open_clip raises FileNotFoundError."""
 
 
 def find(
@@ -103,7 +113,7 @@ def _read(
     """The weights; `asked` is the configuration that `name` means."""
     folder = weights.removeprefix(LOCAL)
     if folder != weights and not (folder and Path(folder).expanduser().is_dir()):
-        raise CheckpointError(f"there is no folder {folder}, which {weights} names")
+        raise MissingFolderError(f"there is no folder {folder}, which {weights} names")
     place = locate(folder, cache_dir=cache_dir)
     own = _own_config(place.path)
     if own and asked:
@@ -153,7 +163,7 @@ def weights_named(name: str, tag: str) -> str:
             f"{tag} describes a model and holds no weights; give it as the model's name"
         )
     if _is_path(tag):
-        raise CheckpointError(f"there is no file or folder {tag}")
+        raise MissingError(f"there is no file or folder {tag}")
     if not published.tagged(name):
         published.entry(name)  # which says what is known, where the model isn't
     return f"{name}-openai" if tag == "openai" else f"{name}/{tag}"
@@ -166,7 +176,7 @@ def _means_weights(name: str) -> bool:
         return published.means_weights(name)
     except UnknownNameError as error:
         if _is_path(name):
-            raise CheckpointError(
+            raise MissingError(
                 f"there is no file or folder {name}, nor a model of that name"
             ) from error
         raise

@@ -12,6 +12,8 @@ from diptych.compat.loading.options import refuse
 from diptych.distributed import Peers, join, local_rank, peers_met, started_as
 from diptych.errors import AssumptionWarning
 
+_KINDS = ("cuda", "npu", "mps", "cpu")
+
 
 def is_global_master(args: Any) -> bool:
     """Whether this is the first process of all."""
@@ -38,10 +40,16 @@ def is_using_horovod() -> bool:
     return False
 
 
-def is_device_available(device: str) -> bool:
-    """Whether this machine has a device of the kind, such as `cuda`, `cpu` or `mps`."""
+def is_device_available(device: str) -> tuple[bool, bool]:
+    """(whether this machine has a device of the kind, whether open_clip knows the kind: `cuda`,
+    `npu`, `mps` and `cpu`).
+
+    >>> from diptych.compat.open_clip_train.distributed import is_device_available
+    >>> is_device_available("cpu")
+    (True, True)
+    """
     kind, found = torch.device(device).type, torch.accelerator.current_accelerator()
-    return kind == "cpu" or (found is not None and found.type == kind)
+    return kind == "cpu" or (found is not None and found.type == kind), kind in _KINDS
 
 
 def set_device(device: str | torch.device) -> None:
@@ -80,9 +88,9 @@ def init_distributed_device_so(
     **options: Any,
 ) -> dict[str, Any]:
     """The same of a device's name. Processes meet as torchrun says, over NCCL on GPUs and Gloo
-    elsewhere, whatever `dist_backend` and `dist_url`. Without a GPU `cuda` is the CPU, with a
-    warning. Raises ConfigError where processes were started in another way, and for `horovod` and
-    `no_set_device_rank`.
+    elsewhere, whatever `dist_backend` and `dist_url`. `cuda`, `mps` and `npu` are the CPU where
+    there is none, with a warning. Raises ConfigError where processes were started in another way,
+    and for `horovod` and `no_set_device_rank`.
 
     >>> from diptych.compat.open_clip_train.distributed import init_distributed_device_so
     >>> init_distributed_device_so("cpu")["world_size"]
@@ -90,8 +98,9 @@ def init_distributed_device_so(
     """
     refuse(options)
     kind = device.partition(":")[0]
-    if kind == "cuda" and not torch.cuda.is_available():
-        said = f"there is no GPU for device={device!r}: the CPU is taken"
+    available, known = is_device_available(kind)
+    if known and not available:
+        said = f"there is nothing for device={device!r}: the CPU is taken"
         warnings.warn(said, AssumptionWarning, stacklevel=2)
         device = kind = "cpu"
     alone = not is_using_distributed()

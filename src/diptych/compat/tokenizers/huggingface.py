@@ -21,6 +21,13 @@ CLEANING: dict[str, Cleaning] = {
 CLIPS = "clips"
 """open_clip's word for `TokenizerConfig.class_last`."""
 FREE = {"bos_token": "[unused0]", "eos_token": "[unused1]"}
+USUAL = {
+    "use_fast": True,
+    "trust_remote_code": False,
+    "padding_side": "right",
+    "truncation_side": "right",
+}
+"""Options of transformers' that say what is so anyway."""
 VOCABULARIES = {
     "c4-en": "timm/ViT-B-16-SigLIP",
     "mc4": "timm/ViT-B-16-SigLIP-i18n-256",
@@ -60,7 +67,7 @@ class HFTokenizer(OpenClipTokenizer):
             return
         # open_clip tells transformers of CLIPS's start and end; here they are known.
         class_last = tokenizer_mode == CLIPS
-        known = FREE if class_last else {"tokenizer_mode": None}
+        known = USUAL | (FREE if class_last else {"tokenizer_mode": None})
         said = options | ({} if class_last else {"tokenizer_mode": tokenizer_mode})
         refuse({word: value for word, value in said.items() if known.get(word) != value})
         tokenizer = HuggingFaceTokenizer(

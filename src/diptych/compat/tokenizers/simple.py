@@ -6,11 +6,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from diptych.compat.loading.options import refuse
 from diptych.compat.tokenizers.base import DEFAULT_CONTEXT_LENGTH, OpenClipTokenizer
+from diptych.compat.tokenizers.byte_pairs import get_clean_fn
+from diptych.compat.tokenizers.huggingface import CLEANING
 from diptych.compat.tokenizers.reduction import get_reduction_mask_fn
+from diptych.config.model import Cleaning
 from diptych.errors import ConfigError
 from diptych.inputs import ClipTokenizer, write_transformers_files
+from diptych.inputs.cleaning import cleaned
+from diptych.inputs.tokenizer import bounded, check_text
 from diptych.inputs.vocabulary import SHA256, WORD_END, read_vocabulary
 
 
@@ -18,8 +22,9 @@ class SimpleTokenizer(OpenClipTokenizer):
     """CLIP's byte-pair tokenizer.
 
     `additional_special_tokens` have the ids behind the vocabulary. `bpe_path` may only be CLIP's
-    own vocabulary. `reduction_mask`: what becomes of longer texts, see `get_reduction_mask_fn`.
-    Raises ConfigError for another vocabulary, and for cleaning other than `lower`.
+    own vocabulary. `clean`: what becomes of a text before, see `get_clean_fn`. `reduction_mask`:
+    what becomes of longer texts, see `get_reduction_mask_fn`. Raises ConfigError for another
+    vocabulary, and UnknownNameError for another word of the last two.
 
     >>> from diptych.compat import SimpleTokenizer
     >>> tokenizer = SimpleTokenizer()
@@ -40,7 +45,7 @@ class SimpleTokenizer(OpenClipTokenizer):
         clean: str = "lower",
         reduction_mask: str = "",
     ):
-        refuse({"clean": clean if clean != "lower" else ""})
+        self.clean_fn = get_clean_fn(clean)
         self.reduction_fn = get_reduction_mask_fn(reduction_mask) if reduction_mask else None
         if bpe_path and hashlib.sha256(Path(bpe_path).read_bytes()).hexdigest() != SHA256:
             raise ConfigError(f"bpe_path={bpe_path} isn't CLIP's vocabulary; leave it out")
@@ -53,7 +58,8 @@ class SimpleTokenizer(OpenClipTokenizer):
         self.bpe_ranks = {tuple(pair.split(" ")): rank for pair, rank in vocabulary.ranks.items()}
         self.sot_token_id, self.eot_token_id = (self.encoder[word] for word in self.words)
         ids = {word: self.encoder[word] for word in special}
-        super().__init__(_WithWords(context_length or DEFAULT_CONTEXT_LENGTH, ids))
+        length = context_length or DEFAULT_CONTEXT_LENGTH
+        super().__init__(_WithWords(length, ids, CLEANING[clean]))
 
     def __call__(
         self,
@@ -107,14 +113,23 @@ class SimpleTokenizer(OpenClipTokenizer):
 
 
 class _WithWords(ClipTokenizer):
-    """With these special tokens. A text is in lower case when they are looked for."""
+    """With these special tokens, and this cleaning. They are looked for in the cleaned text."""
 
-    def __init__(self, context_length: int, special: dict[str, int]):
+    def __init__(self, context_length: int, special: dict[str, int], how: Cleaning):
         self._ids = special
-        self.special = MappingProxyType({word.lower(): number for word, number in special.items()})
+        self._how: Cleaning = how
+        lower = how in ("lower", "canonical")
+        self.special = MappingProxyType(
+            {word.lower() if lower else word: number for word, number in special.items()}
+        )
         self.special_ids = frozenset(special.values())
         self.vocab_size = max(special.values()) + 1
         super().__init__(context_length)
 
     def __reduce__(self):
-        return type(self), (self.context_length, self._ids)
+        return type(self), (self.context_length, self._ids, self._how)
+
+    def _split(self, text: str) -> list[str]:
+        if self._how == "lower":
+            return super()._split(text)  # which is faster
+        return cleaned(bounded(check_text(text), self.context_length), self._how).split()

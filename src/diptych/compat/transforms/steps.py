@@ -5,11 +5,10 @@ that hasn't. All take Pillow pictures, and most of them tensors."""
 # pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false
 # pyright: reportUnknownArgumentType=false
 
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import (
@@ -20,6 +19,7 @@ from torchvision.transforms import (
     InterpolationMode,
     Normalize,
     Resize,
+    ToTensor,
 )
 from torchvision.transforms import functional as F
 
@@ -119,7 +119,8 @@ def center_crop_or_pad(img: Any, output_size: Size, fill: int = 0) -> Any:
 
 
 class color_jitter:
-    """torchvision's `ColorJitter` of a share `p` of pictures; torch draws."""
+    """torchvision's `ColorJitter` of a share `p` of pictures; Python's `random` draws which, as in
+    open_clip."""
 
     def __init__(
         self,
@@ -134,11 +135,11 @@ class color_jitter:
 
     def __call__(self, img: Any) -> Any:
         """The picture, changed or not."""
-        return self.transf(img) if float(torch.rand(())) < self.p else img
+        return self.transf(img) if random.random() < self.p else img
 
 
 class gray_scale:
-    """Grey levels of a share `p` of pictures, in three channels; torch draws."""
+    """Grey levels of a share `p` of pictures, in three channels; Python's `random` draws which."""
 
     def __init__(self, p: float = 0.2):
         self.p = p
@@ -146,7 +147,7 @@ class gray_scale:
 
     def __call__(self, img: Any) -> Any:
         """The picture, changed or not."""
-        return self.transf(img) if float(torch.rand(())) < self.p else img
+        return self.transf(img) if random.random() < self.p else img
 
 
 class MaybeConvertMode:
@@ -163,14 +164,12 @@ class MaybeConvertMode:
         return f"MaybeConvertMode(mode={self.mode!r})"
 
 
-class MaybeToTensor:
+class MaybeToTensor(ToTensor):
     """[3, height, width] from 0 to 1 of a Pillow picture or an array; tensors are left alone."""
 
     def __call__(self, pic: Any) -> Tensor:
         """The tensor."""
-        if isinstance(pic, Image.Image | np.ndarray):
-            return F.to_tensor(pic)  # pyright: ignore[reportArgumentType]
-        return pic
+        return pic if isinstance(pic, Tensor) else super().__call__(pic)
 
     def __repr__(self) -> str:
         return "MaybeToTensor()"

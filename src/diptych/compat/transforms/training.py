@@ -13,10 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torchvision.transforms import (
-    ColorJitter,
     Compose,
-    RandomApply,
-    RandomGrayscale,
     RandomResizedCrop,
 )
 
@@ -24,6 +21,8 @@ from diptych.compat.transforms.patches import PatchTransforms
 from diptych.compat.transforms.steps import (
     Size,
     Transform,
+    color_jitter,
+    gray_scale,
     interpolation_of,
     sides,
     to_numbers,
@@ -78,9 +77,13 @@ class TrainTransform:
 
 
 def in_training(
-    config: PreprocessConfig, size: Size, aug_cfg: Mapping[str, Any] | AugmentationCfg | None
+    config: PreprocessConfig,
+    size: Size,
+    aug_cfg: Mapping[str, Any] | AugmentationCfg | None,
+    interpolation: str | None = None,
 ) -> Compose | PatchTransforms:
-    """The random transform that `aug_cfg` says. Raises ConfigError for what only timm does without
+    """The random transform that `aug_cfg` says. `interpolation` `random`: timm draws one of two for
+    each picture; other words are `config`'s. Raises ConfigError for what only timm does without
     `use_timm`, for what is done to squares alone where pictures keep their aspect, and
     UnknownNameError for a word that isn't an `AugmentationCfg`'s."""
     cfg = augmentation(aug_cfg)
@@ -89,7 +92,7 @@ def in_training(
     if config.resize == "native":
         return _natives(cfg, config, sides(size)[0])
     if cfg.use_timm:
-        return _timms(cfg, config, size)
+        return _timms(cfg, config, size, interpolation)
     for name in ("re_prob", "re_count"):
         if asdict(cfg)[name]:
             raise ConfigError(f"aug_cfg's {name} is timm's alone; set use_timm=True, too")
@@ -98,11 +101,11 @@ def in_training(
     crop = RandomResizedCrop(sides(size), augment.scale, augment.ratio, how)
     jitter = list[Any]()
     if cfg.color_jitter_prob:
-        jitter.append(RandomApply([ColorJitter(*_four(cfg.color_jitter))], cfg.color_jitter_prob))
+        jitter.append(color_jitter(*_four(cfg.color_jitter), p=cfg.color_jitter_prob))
     elif cfg.color_jitter:
         raise ConfigError("aug_cfg's color_jitter needs color_jitter_prob, or use_timm=True")
     if cfg.gray_scale_prob:
-        jitter.append(RandomGrayscale(cfg.gray_scale_prob))
+        jitter.append(gray_scale(cfg.gray_scale_prob))
     convert, *rest = to_numbers(config)
     height, width = sides(size)
     fused = None
@@ -155,7 +158,9 @@ def _four(jitter: Any) -> Sequence[float]:
     return jitter
 
 
-def _timms(cfg: AugmentationCfg, config: PreprocessConfig, size: Size) -> Compose:
+def _timms(
+    cfg: AugmentationCfg, config: PreprocessConfig, size: Size, interpolation: str | None
+) -> Compose:
     """By timm's `create_transform`. Raises ConfigError where timm isn't installed."""
     try:
         from timm.data.transforms_factory import create_transform
@@ -167,7 +172,7 @@ def _timms(cfg: AugmentationCfg, config: PreprocessConfig, size: Size) -> Compos
         is_training=True,
         mean=config.mean,
         std=config.std,
-        interpolation=config.interpolation,
+        interpolation=interpolation if interpolation == "random" else config.interpolation,
         **_options(cfg),
     )
 
