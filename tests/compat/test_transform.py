@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import random
 
 import numpy as np
 import pytest
@@ -73,6 +74,20 @@ def test_transforms_are_pickled_and_copied_whole(pictures):
     made = compat.image_transform(40, False)
     for other in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
         assert torch.equal(other(pictures[0]), made(pictures[0]))
+
+
+@pytest.mark.filterwarnings("ignore:Unused augmentation:UserWarning")
+def test_colours_are_drawn_as_open_clip_draws_them(pictures, monkeypatch):
+    # Not seeded: what checks types in tests draws from `random`, too.
+    monkeypatch.setattr(random, "random", lambda: 0.3)
+    jitter = {"color_jitter": (0.4, 0.4, 0.4, 0.1), "color_jitter_prob": 0.8}
+    jitter |= {"scale": (0.5, 1.0), "gray_scale_prob": 0.2}
+    drawn = []
+    for package in compat, open_clip:
+        torch.manual_seed(0)
+        drawn.append(package.image_transform(40, True, aug_cfg=jitter)(pictures[0]))
+    assert torch.equal(*drawn)
+    assert not torch.equal(drawn[0][0], drawn[0][2])  # not grey
 
 
 def test_empty_words_are_those_by_default(pictures):
