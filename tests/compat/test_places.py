@@ -81,6 +81,14 @@ def test_local_dir_equals_open_clips(folder, picture, quiet):
         assert passed_over[0].visual(pixels).shape == (1, 24)
 
 
+def test_no_name_is_no_place():
+    assert isinstance(compat.get_tokenizer(), compat.SimpleTokenizer)
+    assert compat.get_model_config("") is None
+    for create in (compat.create_model, compat.clip.load):
+        with pytest.raises(UnknownNameError):
+            create("")
+
+
 def test_custom_text_of_a_folder_counts(folder):
     file = folder / "open_clip_config.json"
     said = json.loads(file.read_text())

@@ -143,7 +143,7 @@ def get_model_config(model_name: str) -> dict[str, Any] | None:
         return captioner
     if model_name in _added:
         return modern(_of_model(read_json(_added[model_name])))
-    if model_name and places.is_place(model_name):
+    if places.is_place(model_name):
         if (file := description(model_name)) is None:
             path, _ = places.find(model_name, None)
             assert path is not None

@@ -97,9 +97,10 @@ def first_known(name: str) -> str | None:
 
 
 def is_place(name: str) -> bool:
-    """Whether a model's name is a place with weights: on the hub, a folder, a file."""
+    """Whether a model's name is a place with weights: on the hub, a folder, a file. An empty one is
+    none, though as a path it would be the folder in which the program runs."""
     path, _ = split_key(Path(name.removeprefix(LOCAL)).expanduser())
-    return name.startswith((HUB, LOCAL)) or (path.exists() and not _is_json(name))
+    return name.startswith((HUB, LOCAL)) or (bool(name) and path.exists() and not _is_json(name))
 
 
 def _is_json(name: str) -> bool:
