@@ -93,6 +93,7 @@ def test_processes_and_devices_are_told(monkeypatch):
     assert distributed.is_device_available("cpu") == (True, True)
     distributed.set_device("cpu")
     assert distributed.is_device_available("xpu") == (False, False)
+    assert distributed.is_device_available("cuda") == (torch.cuda.is_available(), True)
 
 
 def test_transforms_of_ones_own_make_pictures_rgb():

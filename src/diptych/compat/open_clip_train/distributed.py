@@ -48,7 +48,8 @@ def is_device_available(device: str) -> tuple[bool, bool]:
     >>> is_device_available("cpu")
     (True, True)
     """
-    kind, found = torch.device(device).type, torch.accelerator.current_accelerator()
+    kind = torch.device(device).type
+    found = torch.accelerator.current_accelerator(check_available=True)
     return kind == "cpu" or (found is not None and found.type == kind), kind in _KINDS
 
 
@@ -100,7 +101,7 @@ def init_distributed_device_so(
     kind = device.partition(":")[0]
     available, known = is_device_available(kind)
     if known and not available:
-        said = f"there is nothing for device={device!r}: the CPU is taken"
+        said = f"there is no GPU for device={device!r}: the CPU is taken"
         warnings.warn(said, AssumptionWarning, stacklevel=2)
         device = kind = "cpu"
     alone = not is_using_distributed()
