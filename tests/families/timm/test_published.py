@@ -79,12 +79,14 @@ def test_names_and_shapes_are_open_clips(name):
         ("test_resnet", 64, "avg", "linear"),
         ("test_resnet", 64, "avg", None),
         ("test_vit", 160, "map", "none"),
+        ("test_resnet", 64, "avg", "none"),
     ],
 )
 def test_vectors_are_open_clips(randomise, tmp_path, trunk, size, pool, projection):
     vision = {"timm_model_name": trunk, "timm_pool": pool, "timm_proj": projection}
     vision |= {"image_size": size}
-    embed_dim = 64 if projection == "none" else 12  # it is the trunk's
+    widths = {"test_vit": 64, "test_resnet": 96}
+    embed_dim = widths[trunk] if projection == "none" else 12
     peer = randomise(open_clip.CustomTextCLIP(embed_dim, vision, TEXT))
     cfg = {"embed_dim": embed_dim, "vision_cfg": vision, "text_cfg": TEXT, "custom_text": True}
     (tmp_path / "in").mkdir()

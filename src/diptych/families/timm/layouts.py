@@ -25,6 +25,9 @@ _MLP = (
 CLASSIFIERS = ("head.fc", "head", "fc", "classifier")
 """What timm calls classifiers; in this order, for a head may have more parts than one."""
 _MARKS = ("visual.head.proj.weight", "visual.head.mlp.fc1.weight")
+_STEMS = ("patch_embed.proj", "embeds.proj", "stem.0", "stem.conv", "conv1", "conv1.0", "conv_stem")
+"""What timm calls the first layer of vision transformers, ConvNeXts, ResNets, MobileNets: it tells
+a trunk that nothing projects."""
 
 _PROJECTIONS: dict[str | None, Literal["linear", "classifier", "mlp", "none"]] = {
     "linear": "linear",
@@ -196,7 +199,7 @@ OPEN_CLIP = (
     ),
     OpenClipTower(
         kind=TimmConfig,
-        marks=(*_MARKS, *(f"{PREFIX}{name}.weight" for name in CLASSIFIERS)),
+        marks=(*_MARKS, *(f"{PREFIX}{name}.weight" for name in (*CLASSIFIERS, *_STEMS))),
         fits=lambda names: any(name.startswith(PREFIX) for name in names),
         rules=_rules,
         export_rules=_export_rules,
