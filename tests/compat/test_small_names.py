@@ -98,6 +98,8 @@ def test_batch_norms_are_frozen_as_open_clips():
     kept = utils.freeze_batch_norm_2d(nn.Sequential(nn.BatchNorm2d(1), nn.BatchNorm2d(1)), {"1"})
     assert [type(norm).__name__ for norm in kept] == ["BatchNorm2d", "FrozenBatchNorm2d"]
     assert (kept[1].num_features, kept[1].affine) == (1, True)
+    double = utils.freeze_batch_norm_2d(nn.BatchNorm2d(2).double())
+    assert {tensor.dtype for tensor in double.state_dict().values()} == {torch.float64}
     assert utils.to_4tuple(2) == (2, 2, 2, 2)
 
 

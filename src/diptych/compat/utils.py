@@ -37,10 +37,12 @@ def freeze_batch_norm_2d(
 def _frozen(norm: nn.BatchNorm2d | nn.SyncBatchNorm) -> nn.Module:
     made: Any = FrozenBatchNorm2d(norm.num_features, norm.eps)
     made.num_features, made.affine = norm.num_features, norm.affine  # which torchvision forgets
+    if norm.running_mean is not None:
+        made.to(norm.running_mean)  # its device and precision
     state = norm.state_dict()
     state.pop("num_batches_tracked", None)
     made.load_state_dict(state, strict=False)  # a norm without weights keeps ones and zeros
-    return made.to(norm.running_mean.device) if norm.running_mean is not None else made
+    return made
 
 
 def to_ntuple(n: int, x: Any) -> Any:
