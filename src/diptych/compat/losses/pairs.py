@@ -220,6 +220,7 @@ def is_changed(loss: nn.Module, kind: type[nn.Module], *names: str) -> bool:
 
 
 def peers_of(rank: int, size: int, device: torch.device, horovod: bool = False) -> Peers:
+    """The processes that have met. Raises ConfigError for Horovod, and where fewer have."""
     if horovod:
         raise ConfigError("use_horovod has no counterpart in Diptych; start processes by torchrun")
     return peers_met(rank, size, device)
@@ -231,4 +232,5 @@ def _damped(rows: Tensor, size: int) -> Tensor:
 
 
 def as_tensor(number: Number, like: Tensor) -> Tensor:
+    """A number that may be a tensor already, on the device of `like`."""
     return torch.as_tensor(number, device=like.device)
