@@ -154,8 +154,8 @@ def test_a_signal_to_all_while_one_hangs_ends_all(tmp_path):
 def test_a_mistake_is_said_once_and_leaves_nothing(tmp_path, flags, says):
     processes = start(tmp_path, 2, {}, arguments=[*TRAIN, *flags])
     codes, said, _ = ends(processes)
-    assert codes[0] == 2
-    assert codes[1] in (1, 2)  # its own mistake, or what it hears of the first one's
+    # Each finds the mistake, or hears of the other's before.
+    assert sorted(codes) in ([1, 2], [2, 2])
     assert len(said) == 1, said
     assert says in said[0]
     assert sorted(os.listdir(tmp_path)) == ["errors0.txt", "errors1.txt"]
