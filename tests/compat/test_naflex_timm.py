@@ -11,6 +11,7 @@ from diptych import compat
 from diptych.compat.faces.naflex import packed, patches_of
 from diptych.compat.faces.naflex_timm import NaflexTimmModel
 from diptych.compat.faces.towers import OpenClipVisual
+from diptych.errors import ConfigError
 from diptych.inputs.native import pack
 from tests.families.siglip.test_naflex_open_clip import MODEL, VISION
 
@@ -70,6 +71,18 @@ def test_it_gives_what_ours_gives_without_timm(name, batch, monkeypatch):
     both = found["patch_tokens"][seen], wanted["patch_tokens"][seen]
     torch.testing.assert_close(*both, **NEAR)
     assert without.visual.image_seq_len == with_timm.visual.image_seq_len
+
+
+@pytest.mark.parametrize("where", ["visual", "clip"])
+def test_patches_that_are_none_are_refused(name, batch, where):
+    model = compat.create_model(name, load_weights=False)
+    take = model.encode_image if where == "visual" else model.pixels
+    patches = patches_of(batch, 8)
+    with pytest.raises(ConfigError, match="patches of 190 numbers; this tower takes 8 x 8 pixels"):
+        take(patches | {"patches": patches["patches"][..., :190]})
+    for missing in patches:
+        with pytest.raises(ConfigError, match=f"pictures in patches lack {missing}"):
+            take({name: each for name, each in patches.items() if name != missing})
 
 
 @pytest.mark.parametrize(

@@ -44,13 +44,9 @@ def packed(
     """The same pictures as Diptych's own NaFlex tower takes them (`inputs.native`), patches of
     another size `resized` by `mode`. Raises ConfigError for rows of another length, and where
     patches don't fill a grid in reading order."""
+    check_patches(image, patch_size)
     patches: Tensor = image["patches"]
     flat = (resized(patches, patch_size, mode) if patches.ndim == 5 else patches).flatten(2)
-    if flat.shape[2] != patch_size**2 * 3:
-        raise ConfigError(
-            f"patches of {flat.shape[2]} numbers; this tower takes {patch_size} x {patch_size} "
-            f"pixels of three colours, {patch_size**2 * 3}"
-        )
     seen, places = image["patch_valid"].bool(), image["patch_coord"].long()
     grids = places.masked_fill(~seen[..., None], 0).amax(1) + 1
     order = torch.arange(flat.shape[1], device=flat.device)
@@ -62,6 +58,19 @@ def packed(
     # [batch, patches, y, x, 3] -> [batch, 3, patches y, x]
     column = flat.unflatten(2, (patch_size, patch_size, 3)).permute(0, 4, 1, 2, 3).flatten(2, 3)
     return _with_grids(column, grids)
+
+
+def check_patches(image: Mapping[str, Any], patch_size: int) -> None:
+    """Raises ConfigError for what lacks a name, and for rows of another length than patches of this
+    size have."""
+    if missing := [name for name in ("patches", "patch_coord", "patch_valid") if name not in image]:
+        raise ConfigError(f"pictures in patches lack {' and '.join(missing)}")
+    numbers = image["patches"].flatten(2).shape[2]
+    if image["patches"].ndim != 5 and numbers != patch_size**2 * 3:
+        raise ConfigError(
+            f"patches of {numbers} numbers; this tower takes {patch_size} x {patch_size} pixels of "
+            f"three colours, {patch_size**2 * 3}"
+        )
 
 
 def as_packed(

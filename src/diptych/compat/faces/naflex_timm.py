@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from diptych.compat.faces.naflex import as_packed, check_whole, patches_of
+from diptych.compat.faces.naflex import as_packed, check_patches, check_whole, patches_of
 from diptych.compat.timm_model import TimmModel
 
 
@@ -29,10 +29,12 @@ class NaflexTimmModel(TimmModel):
         return height, width
 
     def given(self, x: Any) -> Any:
-        """As timm's trunk takes it. Raises ConfigError for pixels that aren't whole patches."""
-        if isinstance(x, Mapping):
-            return {**x, "patches": x["patches"].to(self.dtype)}
+        """As timm's trunk takes it. Raises ConfigError for pixels that aren't whole patches, and
+        for patches of another length."""
         side, _ = self.get_patch_size()
+        if isinstance(x, Mapping):
+            check_patches(x, side)
+            return {**x, "patches": x["patches"].to(self.dtype)}
         if x.shape[3] == side:
             return patches_of(x.to(self.dtype), side)
         check_whole(x, side)

@@ -1,6 +1,5 @@
 """open_clip's loss of SigLIP: its arguments and its numbers, as `losses.pairs`."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -77,6 +76,7 @@ class SigLipLoss(nn.Module):
         labels = self.get_ground_truth(
             logits.device, logits.dtype, max(count, others), negative_only
         )
+        # -log of the probability, sigmoid(+-logit), that each pair belongs together or doesn't.
         return -F.logsigmoid(labels[:count, :others] * logits).sum() / count
 
     def forward(
@@ -89,25 +89,16 @@ class SigLipLoss(nn.Module):
     ) -> Any:
         """The loss of unit rows that belong together, divided by their number."""
         peers = peers_of(self.rank, self.world_size, image_features.device)
-        scale = as_tensor(logit_scale, image_features)
-        bias = as_tensor(0.0 if logit_bias is None else logit_bias, image_features)
         if is_changed(self, SigLipLoss, "get_logits", "get_ground_truth", "_loss"):
             everyones = gather_with_gradient(text_features, peers).split(len(text_features))
-            own = (image_features, logit_scale, logit_bias)
-            loss = self._of_processes(everyones, *own)
+            own = (logit_scale, logit_bias)
+            parts = [
+                self._loss(image_features, texts, *own, negative_only=rank != self.rank)
+                for rank, texts in enumerate(everyones)
+            ]
+            loss = torch.stack(parts).sum()
         else:
+            scale = as_tensor(logit_scale, image_features)
+            bias = as_tensor(0.0 if logit_bias is None else logit_bias, image_features)
             loss = tiled_sigmoid_loss(image_features, text_features, scale, bias, peers=peers)
         return {"contrastive_loss": loss} if output_dict else loss
-
-    def _of_processes(
-        self,
-        everyones: Sequence[Tensor],
-        images: Tensor,
-        scale: Number,
-        bias: Number | None,
-    ) -> Tensor:
-        parts = [
-            self._loss(images, texts, scale, bias, negative_only=rank != self.rank)
-            for rank, texts in enumerate(everyones)
-        ]
-        return torch.stack(parts).sum()
