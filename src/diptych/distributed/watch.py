@@ -52,6 +52,15 @@ class _Place:
     process: int
 
 
+@dataclass(frozen=True)
+class _End:
+    """What ended the run elsewhere, in words as after "stopped by", and the exit code of those who
+    hear of it."""
+
+    reason: str
+    code: int = ExitCode.PARTLY
+
+
 class Watch:
     """Looks after the other processes of a run, from a thread, as long as `watching` lasts."""
 
@@ -78,7 +87,7 @@ class Watch:
         self._beaten = self._looked = now
         self._leaving = threading.Event()
         self._tells: bool | None = None
-        self._found = ""
+        self._found: _End | None = None
         """What the thread has seen."""
 
     @contextlib.contextmanager
@@ -111,10 +120,10 @@ class Watch:
             yield
         except RuntimeError as error:
             own = isinstance(error, DiptychError) or is_out_of_memory(error)
-            reason = "" if own else self._verdict(error)
-            if not reason:
+            end = None if own else self._verdict(error)
+            if not end:
                 raise
-            raise self._interrupts.stopped(reason, ExitCode.PARTLY) from error
+            raise self._interrupts.stopped(end.reason, end.code) from error
 
     def tells(self, error: BaseException) -> bool:
         """Tell the others why this process ends; whether it is the one that tells the user. The
@@ -128,7 +137,7 @@ class Watch:
         own = not isinstance(error, Interrupted) or error.code > 128
         with contextlib.suppress(RuntimeError):  # the store may be what was lost
             if own:
-                self._publish(_in_words(error, self._rank))
+                self._publish(_end_by(error, self._rank))
             deadline = time.monotonic() + _TELLING
             while not self.is_first_left() and not self._store.check([_TOLD]):
                 if time.monotonic() > deadline:
@@ -149,31 +158,31 @@ class Watch:
     def _watch(self) -> None:
         """The thread."""
         while not self._leaving.wait(_PERIOD):
-            reason = self._look()
-            if reason and not self._leaving.is_set():
-                self._found = reason
-                self._interrupts.ask(reason, ExitCode.PARTLY)
+            end = self._look()
+            if end and not self._leaving.is_set():
+                self._found = end
+                self._interrupts.ask(end.reason, end.code)
                 return
 
-    def _verdict(self, error: RuntimeError) -> str:
-        """Which loss broke a collective; empty: none, the error is this process's own."""
+    def _verdict(self, error: RuntimeError) -> _End | None:
+        """Which loss broke a collective; None: the error is this process's own."""
         is_collective = isinstance(error, dist.DistError) or "gloo" in str(error)
         patience = _SILENCE + _BEAT if is_collective and self._far else _VERDICT
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
-            if reason := self._look() or self._found:
-                return reason
+            if end := self._look() or self._found:
+                return end
             time.sleep(_PERIOD)
-        return "the loss of the connection to another process" if is_collective else ""
+        return _End("the loss of the connection to another process") if is_collective else None
 
-    def _look(self) -> str:
-        """What ended the run elsewhere; empty: nothing."""
+    def _look(self) -> _End | None:
+        """What ended the run elsewhere; None: nothing."""
         if os.getppid() != self._parent:
-            return "the end of what started it (torchrun)"
+            return _End("the end of what started it (torchrun)")
         try:
             if self._store.check([_FIRST]):
-                rank, reason = json.loads(self._store.get(_FIRST))
-                return reason if rank != self._rank else ""
+                rank, *end = json.loads(self._store.get(_FIRST))
+                return _End(*end) if rank != self._rank else None
             for other in filter(self._is_lost, self._near):
                 if not self._store.check([f"done/{other}"]):
                     return self._publish(_loss(other, self._places[other]))
@@ -184,20 +193,20 @@ class Watch:
                 for other in filter(self._is_lost, self._near):
                     return _loss(other, self._places[other])
                 time.sleep(_PERIOD)
-            return f"the loss of the machine that holds the run's store ({first_line(error)})"
+            return _End(f"the loss of the machine that holds the run's store ({first_line(error)})")
 
-    def _listen(self) -> str:
+    def _listen(self) -> _End | None:
         """Beat, and hear the hearts of other machines."""
         now = time.monotonic()
         if now - self._looked > _BEAT:  # this process itself was asleep
             self._heard = {other: (self._heard[other][0], now) for other in self._far}
         self._looked = now
         if now - self._beaten < _BEAT:
-            return ""
+            return None
         self._beaten = now
         self._store.add(f"beat/{self._rank}", 1)
         if not self._far:
-            return ""
+            return None
         counts = map(int, self._store.multi_get([f"beat/{other}" for other in self._far]))
         for other, beats in zip(self._far, counts, strict=True):
             before, since = self._heard[other]
@@ -205,13 +214,13 @@ class Watch:
                 self._heard[other] = (beats, now)
             elif now - since > _SILENCE:
                 return self._publish(_loss(other, self._places[other]))
-        return ""
+        return None
 
-    def _publish(self, reason: str) -> str:
+    def _publish(self, end: _End) -> _End:
         """Write what ended this run, if nobody has; what did."""
-        own = json.dumps([self._rank, reason])
-        _, first = json.loads(self._store.compare_set(_FIRST, "", own))
-        return first
+        own = json.dumps([self._rank, end.reason, end.code])
+        _, *first = json.loads(self._store.compare_set(_FIRST, "", own))
+        return _End(*first)
 
     def _is_lost(self, other: int) -> bool:
         return other in self._near and not _is_alive(self._near[other])
@@ -256,18 +265,19 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def _loss(rank: int, place: _Place) -> str:
+def _loss(rank: int, place: _Place) -> _End:
     machine = place.machine.partition(" ")[0]
-    return (
+    return _End(
         f"the loss of rank {rank} (process {place.process} on {machine} was killed or has crashed, "
         "perhaps because the memory was full)"
     )
 
 
-def _in_words(error: BaseException, rank: int) -> str:
-    """Why a rank ended, as after "stopped by"."""
+def _end_by(error: BaseException, rank: int) -> _End:
+    """Of this rank's error. A user's mistake is one in every process, whoever finds it first."""
     if isinstance(error, StoppedError) and error.__cause__:
-        return _in_words(error.__cause__, rank)
+        return _end_by(error.__cause__, rank)
     if isinstance(error, Interrupted):
-        return f"{error.reason} to rank {rank}"
-    return f"an error on rank {rank} ({type(error).__name__}: {first_line(error)})"
+        return _End(f"{error.reason} to rank {rank}")
+    code = ExitCode.REFUSED if isinstance(error, DiptychError) else ExitCode.PARTLY
+    return _End(f"an error on rank {rank} ({type(error).__name__}: {first_line(error)})", code)
