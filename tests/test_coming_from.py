@@ -112,7 +112,7 @@ def _is_name(word: str) -> bool:
     extra = re.fullmatch(r"diptych\[(.+)\]", word)
     if word in TRAINED or (extra and extra[1] in EXTRAS):
         return True
-    for known in (pretrained.card, lambda name: datasets.select((name,))):
+    for known in (pretrained.entry, lambda name: datasets.select((name,))):
         try:
             known(word)
         except DiptychError:

@@ -148,7 +148,7 @@ def test_licences_and_languages(capsys):
     assert "metaclip" not in text
     assert "dfn" not in text
     text = output(capsys, "vit-b-16-siglip*", "--sort", "coco")
-    assert "texts in many languages: vit-b-16-siglip2/webli (imagenet 78.2)" in text
+    assert "texts in many languages: vit-b-16-siglip2-512/webli (imagenet 81.2)" in text
     assert "within these bounds" in output(capsys, "vit-b-32", "--licence", "GPL*")
 
 
@@ -226,7 +226,7 @@ def test_every_published_file_has_a_card_with_data():
     bare = []
     for name in pretrained.names():
         for label, _ in pretrained.published(pretrained.entry(name)):
-            if not pretrained.card(label).training.says:
+            if not pretrained.entry(label).training.says:
                 bare.append(label)
     # Classifiers that their authors say nothing of.
     assert {name for name in bare if not name.startswith("unireplknet")} == set()

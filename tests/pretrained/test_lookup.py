@@ -10,6 +10,7 @@ from diptych.config.serialize import from_json, to_json
 from diptych.errors import UnknownNameError
 from diptych.families.clip import ResNetConfig, TextConfig
 from diptych.families.clip.figures import FIGURES
+from diptych.pretrained import catalogue
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_near_misses_are_offered():
         ("MetaCLIP-H", "vit-h-14-worldwide-quickgelu"),
         ("siglip3", "vit-b-16-siglip"),  # its kind
         ("siglip", "vit-b-16-siglip"),
-        ("dfn5b", "vit-h-14"),  # a tag
+        ("dfn5b", "vit-h-14-quickgelu"),  # a tag
         ("clip-vit-large-patch14", "vit-l-14-quickgelu"),
         ("MobileCLIP2", "mobileclip2-b"),
         ("ViT-B32", "vit-b-32"),
@@ -70,6 +71,23 @@ def test_another_kind_is_no_near_miss(asked):
     with pytest.raises(UnknownNameError) as error:
         pretrained.get(asked)
     assert not error.value.near
+
+
+def test_a_tag_and_its_repository_are_the_same_weights():
+    for label, file in catalogue.labelled():
+        assert pretrained.entry(label).weights == (file,)
+        assert pretrained.repository(label) == pretrained.repository(file.repo) == file.repo
+    found = pretrained.entry("hf-hub:laion/CLIP-ViT-L-14-laion2B-s32B-b82K")
+    assert found == pretrained.entry("ViT-L-14/laion2b_s32b_b82k")
+    assert (found.name, found.config.preprocess.mean) == ("vit-l-14", (0.5, 0.5, 0.5))
+    assert pretrained.entry("apple/DFN5B-CLIP-ViT-H-14").name == "vit-h-14-quickgelu"
+
+
+def test_a_repository_that_nobody_knows_is_told_how_it_is_written():
+    with pytest.raises(UnknownNameError, match=r"written hf-hub:google/siglip2-base-patch16-224"):
+        pretrained.entry("google/siglip2-base-patch16-224")
+    with pytest.raises(UnknownNameError, match="is written hf-hub:me/mine$"):
+        pretrained.entry("hf-hub:me/mine")
 
 
 def test_many_that_are_meant_are_a_pattern():

@@ -44,6 +44,9 @@ def locate(name: str | Path, *, cache_dir: str | Path | None = None) -> Place:
         # An import path means a configuration, which has no weights. Nothing is imported for it:
         # the name of a model may come from an index or a result of anybody's.
         raise MissingError(f"there is no file or folder {name}")
+    if repository := pretrained.repository(name):
+        hub_name = f"{HUB}{repository}"
+        return Place(fetch(hub_name, cache_dir=cache_dir), None, {"name": hub_name})
     try:
         entry = pretrained.entry(name)
     except UnknownNameError as error:
@@ -54,13 +57,10 @@ def locate(name: str | Path, *, cache_dir: str | Path | None = None) -> Place:
 
 
 def _unlisted(name: str, error: UnknownNameError, cache_dir: str | Path | None) -> Place:
-    """A repository of the hub that is no published model's, under its own name or another
-    library's. Raises CheckpointError for what was meant as a path, or `error`."""
+    """A repository of the hub that is no published model's. Raises CheckpointError for what was
+    meant as a path, or `error`."""
     if name.startswith(HUB):
         return Place(fetch(name, cache_dir=cache_dir), None, {"name": name})
-    if repository := pretrained.repository(name):
-        hub_name = f"{HUB}{repository}"
-        return Place(fetch(hub_name, cache_dir=cache_dir), None, {"name": hub_name})
     hint = f"; {error.hint}" if error.near else beside(name)
     is_path = Path(name).suffix or (len(Path(name).parts) > 1 and Path(name).parent.exists())
     is_path = is_path and "://" not in name  # of an address the error says what to do

@@ -69,7 +69,7 @@ def run(arguments: Sequence[str]) -> None:
     options = parse(Models, "models", arguments)
 
     entries = [
-        pretrained.card(name) for name in pretrained.names(options.pattern) or [options.pattern]
+        pretrained.entry(name) for name in pretrained.names(options.pattern) or [options.pattern]
     ]
     if options.sort or options.under or options.gflops or options.licence:
         _compare(entries, options)

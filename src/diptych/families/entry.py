@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from diptych.config import ClipConfig, ImageTowerConfig
+from diptych.config import ClipConfig, ImageTowerConfig, PreprocessConfig
 
 IMAGENET = "imagenet1k zero-shot top-1"
 COCO = "coco text-to-image R@5"
@@ -111,6 +111,8 @@ class Weights:
     claims: tuple[Claim, ...] = ()
     training: Training = Training()
     """Of this file, where a model's files were trained in several ways."""
+    preprocess: PreprocessConfig | None = None
+    """Of weights that are known by a tag alone: where it isn't the model's."""
 
     @property
     def place(self) -> str:

@@ -3,7 +3,6 @@ here."""
 
 from diptych.families import Claim, Entry, Weights
 from diptych.pretrained.lookup import (
-    card,
     entry,
     get,
     identify,
@@ -22,7 +21,6 @@ __all__ = [
     "Claim",
     "Entry",
     "Weights",
-    "card",
     "entry",
     "get",
     "identify",

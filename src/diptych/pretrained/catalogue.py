@@ -4,8 +4,10 @@ import fnmatch
 import functools
 import itertools
 import re
+from dataclasses import replace
 from typing import NamedTuple
 
+from diptych.config import ClipConfig
 from diptych.errors import ConfigError
 from diptych.families import Entry, Weights, families
 
@@ -53,9 +55,24 @@ def _tags() -> tuple[str, ...]:
 
 
 @functools.cache
-def repositories() -> dict[str, str]:
-    """By `model/tag` in plain spelling."""
-    return {plain(label): weights.repo for label, weights in labelled()}
+def labelled_by_name() -> dict[str, Found]:
+    """What `labelled` has, by `model/tag` and by repository, in plain spelling. Of a repository's
+    labels the first counts."""
+    found: dict[str, Found] = {}
+    for label, weights in labelled():
+        model = by_name()[plain(label.rpartition("/")[0])].entry
+        means = Found(_with(model, weights), weights)
+        found[plain(label)] = means
+        found.setdefault(plain(weights.repo), means)
+    return found
+
+
+def _with(model: Entry, weights: Weights) -> Entry:
+    """The model with these weights alone; its other names mean other weights."""
+    config = model.config
+    if isinstance(config, ClipConfig) and weights.preprocess:
+        config = replace(config, preprocess=weights.preprocess)
+    return replace(model, config=config, weights=(weights,), aliases=(), training=weights.training)
 
 
 @functools.cache
@@ -89,8 +106,8 @@ def models_by_name() -> dict[str, str]:
     found: dict[str, str] = {}
     for model in entries().values():
         found = found | dict.fromkeys(_names_of(model), model.name) | found
-    for label, _ in labelled():
-        found.setdefault(plain(label), by_name()[plain(label.rpartition("/")[0])].entry.name)
+    for name, means in labelled_by_name().items():
+        found.setdefault(name, means.entry.name)
     return found
 
 

@@ -1,6 +1,5 @@
 """From a name, in whatever spelling, to a model."""
 
-from dataclasses import replace
 from pathlib import PurePath
 
 from diptych.components import import_object
@@ -30,7 +29,8 @@ def names(pattern: str = "*") -> list[str]:
 def entry(name: str) -> Entry:
     """What is known about a model, of which any name may be given: its own, an older one, another
     library's (`name/tag`, too), that of a published file or of a repository; or
-    `package.module:NAME` or `file.py:NAME`, a configuration of your own.
+    `package.module:NAME` or `file.py:NAME`, a configuration of your own. Of weights that are known
+    by a tag alone it is their model with these weights, and what is known of their training.
 
     Raises UnknownModelError with near misses, and ConfigError for a repository of many models,
     naming its files.
@@ -42,26 +42,11 @@ def entry(name: str) -> Entry:
     'eva02-clip-l-14-336'
     >>> pretrained.entry("EVA02-L-14-336/merged2b_s6b_b61k").name
     'eva02-clip-l-14-336'
-    """
-    return _find(name).entry
-
-
-def card(name: str) -> Entry:
-    """`entry`, also of weights that are known by a tag alone: their model, with these weights and
-    what is known of their training. Raises as `entry`.
-
-    >>> from diptych import pretrained
-    >>> found = pretrained.card("ViT-B-32/laion2b_s34b_b79k")
+    >>> found = pretrained.entry("ViT-B-32/laion2b_s34b_b79k")
     >>> found.name, found.weights[0].repo, found.training.batch
     ('vit-b-32', 'laion/CLIP-ViT-B-32-laion2B-s34B-b79K', '79K')
     """
-    plain = catalogue.plain(name)
-    found = next((pair for pair in catalogue.labelled() if catalogue.plain(pair[0]) == plain), None)
-    if found is None:
-        return entry(name)
-    label, file = found
-    model = entry(label.rpartition("/")[0])
-    return replace(model, weights=(file,), training=file.training)
+    return _find(name).entry
 
 
 def get(name: str) -> ClipConfig:
@@ -158,21 +143,20 @@ def means_weights(name: str) -> bool:
     >>> pretrained.means_weights("EVA02_CLIP_B_psz16_s8B.pt"), pretrained.means_weights("ViT-B-32")
     (True, False)
     """
-    if repository(name):
-        return True
     model = _find(name).entry
     return catalogue.plain(name) not in map(catalogue.plain, (model.name, *model.aliases))
 
 
 def repository(name: str) -> str:
     """The repository on the hub of weights that another library calls `model/tag`, and that says
-    itself how its model is built; empty: of none that is known.
+    itself how its model is built, by that name or its own; empty: of none that is known.
 
     >>> from diptych import pretrained
     >>> pretrained.repository("ViT-H-14/laion2b_s32b_b79k")
     'laion/CLIP-ViT-H-14-laion2B-s32B-b79K'
     """
-    return catalogue.repositories().get(catalogue.plain(name), "")
+    found = catalogue.labelled_by_name().get(catalogue.plain(name))
+    return found.entry.weights[0].repo if found else ""
 
 
 def tagged(name: str) -> list[str]:
@@ -207,7 +191,7 @@ def _find(name: str) -> Found:
     if ":" in name and not name.lower().startswith("hf-hub:"):
         return Found(_own(name), None)
     plain = catalogue.plain(name)
-    found = catalogue.by_name().get(plain)
+    found = catalogue.by_name().get(plain) or catalogue.labelled_by_name().get(plain)
     if found is not None:
         return found
     if files := _files_in(plain):

@@ -20,14 +20,13 @@ def unknown(name: str) -> UnknownModelError:
         hint = "" if difflib.get_close_matches(tag, tags) else f"known are {_some(tags)}"
         return UnknownModelError(f"tag of {model}", tag, tags, hint=hint)
     near = near_names(catalogue.plain(name), catalogue.models_by_name())
-    if near or name.count("/") != 1:
-        listed = len(catalogue.matching(f"*{name}*"))
-        also = f"`diptych models '*{name}*'` lists {listed}" if near and listed > len(near) else ""
-        hint = "" if near else "`diptych models` lists those that are known"
-        return UnknownModelError("model", name, (), near=near, also=also, hint=hint)
-    return UnknownModelError(
-        "model", name, (), hint=f"a repository of the hub is written hf-hub:{name}"
-    )
+    listed = len(catalogue.matching(f"*{name}*"))
+    also = f"`diptych models '*{name}*'` lists {listed}" if near and listed > len(near) else ""
+    hint = "" if near else "`diptych models` lists those that are known"
+    if name.count("/") == 1:
+        written = f"a repository of the hub is written hf-hub:{name.removeprefix('hf-hub:')}"
+        also, hint = (written, hint) if near else ("", written)
+    return UnknownModelError("model", name, (), near=near, also=also, hint=hint)
 
 
 def _some(names: list[str]) -> str:

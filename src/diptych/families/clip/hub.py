@@ -5,9 +5,10 @@ https://github.com/mlfoundations/open_clip, docs/openclip_results.csv. All of th
 tokenizer and its 77 tokens; others are their families'.
 """
 
+from diptych.config import PreprocessConfig
 from diptych.families.clip.figures import measured
 from diptych.families.clip.tags import training_of
-from diptych.families.entry import Weights
+from diptych.families.entry import Weights, figures
 
 TAGS = {
     "RN50": {
@@ -142,6 +143,9 @@ _FURTHER = ("ViT-B-32/laion400m_e31", "ViT-B-32/laion400m_e32")
 
 _LICENCES = {"laion": "MIT", "apple": "Apple's own"}
 """By the repository's owner."""
+_HALF = PreprocessConfig(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+_PREPROCESS = {"ViT-L-14/laion2b_s32b_b82k": _HALF}
+_OF_CARDS = {"ViT-L-14/dfn2b_s39b": figures((82.19, 68.04), "Apple's card")}
 _METACLIP = ("metaclip_400m", "metaclip_fullcc", "metaclip_altogether")
 
 
@@ -162,8 +166,9 @@ def _weights(label: str, repository: str) -> Weights:
         repo=repository,
         format="open-clip",
         licence="CC-BY-NC-4.0" if tag in _METACLIP else licence,
-        claims=measured(label) or measured(_twin(label)),
+        claims=measured(label) or measured(_twin(label)) or _OF_CARDS.get(label, ()),
         training=training_of(label, owner),
+        preprocess=_PREPROCESS.get(label),
     )
 
 
@@ -178,7 +183,8 @@ def _labelled() -> tuple[tuple[str, str], ...]:
     found: list[tuple[str, str]] = []
     for model, tags in TAGS.items():
         for tag, repository in tags.items():
-            found.append((f"{model}/{tag}", repository))
+            # As they were trained first: the name of the repository means that.
             if tag in QUICK_GELU or f"{model}/{tag}" in _FURTHER:
                 found.append((f"{model}-quickgelu/{tag}", repository))
+            found.append((f"{model}/{tag}", repository))
     return tuple(found)

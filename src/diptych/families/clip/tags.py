@@ -45,8 +45,25 @@ _HARDWARE = {
     "ViT-H-14/laion2b": "824 A100",
     "ViT-g-14/laion2b_s12b": "800 A100",
     "ViT-bigG-14/laion2b": "512 A100 of 80 GB",
+    "ViT-B-32/metaclip": "64 V100",
+    "ViT-B-16/metaclip": "64 V100",
+    "ViT-L-14/metaclip": "128 V100",
+    "ViT-H-14/metaclip_fullcc": "256 A100",
+    "ViT-bigG-14/metaclip": "256 A100",
 }
-"""open_clip's docs/PRETRAINED.md; laion.ai/blog, large-openclip and giant-openclip."""
+"""open_clip's docs/PRETRAINED.md; laion.ai/blog, large-openclip and giant-openclip; MetaCLIP's
+README."""
+_SEEN = {
+    "ViT-B-32/metaclip": "12.8 B",
+    "ViT-B-16/metaclip": "12.8 B",
+    "ViT-L-14/metaclip": "12.8 B",
+    "ViT-H-14/metaclip_fullcc": "12.8 B",
+    "ViT-bigG-14/metaclip": "12.8 B",
+    "ViT-L-14/dfn2b_s39b": "39 B",
+    "ViT-H-14/dfn5b": "39 B",
+    "ViT-H-14-378/dfn5b": "39 B of 224 pixels, then 5 B of 384",
+}
+"""Of tags that don't say it; MetaCLIP's README and Apple's cards."""
 _USE = "research; deployed uses are out of scope, surveillance and face recognition in any case"
 
 
@@ -59,19 +76,25 @@ def training_of(label: str, owner: str) -> Training:
     ("CommonPool, 12.8 B pairs, filtered by CLIP's score", '13 B', '90K')
     """
     model, _, tag = label.partition("/")
-    data = next((said for begin, said in _DATA.items() if tag.startswith(begin)), "")
+    data = _begun(tag, _DATA)
     run, epochs = _RUN.search(tag), _EPOCHS.search(tag)
     part = tag[: run.start() if run else None].rpartition("_")[2]
     if tag.startswith("commonpool") and part in _FILTERS:
         data += f", filtered by {_FILTERS[part]}"
     place = f"{model.removesuffix('-quickgelu')}/{tag}"
+    readme = "; MetaCLIP's README" if tag.startswith("metaclip") else ""
+    source = {"laion": "; LAION's card", "apple": "; Apple's card"}.get(owner, readme)
     return Training(
         data=data,
-        seen=f"{run['seen']} {run['unit'].upper()}" if run else "",
+        seen=f"{run['seen']} {run['unit'].upper()}" if run else _begun(place, _SEEN),
         epochs=epochs[1] if epochs else "",
         batch=run["batch"].upper() if run else "",
-        hardware=next((said for begin, said in _HARDWARE.items() if place.startswith(begin)), ""),
+        hardware=_begun(place, _HARDWARE),
         use=_USE if owner == "laion" else "",
-        source="the tag, as its publishers name it"
-        + ("; LAION's card" if owner == "laion" else ""),
+        source="the tag, as its publishers name it" + source,
     )
+
+
+def _begun(name: str, known: dict[str, str]) -> str:
+    """What is said of the first beginning of `name`; empty: nothing is."""
+    return next((said for begin, said in known.items() if name.startswith(begin)), "")
