@@ -102,20 +102,23 @@ class TextTooLongError(ConfigError, RuntimeError):
     """A text beyond the context where none may be cut; OpenAI's `clip` raises RuntimeError."""
 
 
-class CheckpointError(DiptychError):
-    """Weights that can't be read, don't fit, or can't be written."""
+class CheckpointError(DiptychError, RuntimeError):
+    """Weights that can't be read, don't fit, or can't be written; torch and open_clip raise
+    RuntimeError."""
 
 
-class DamagedError(CheckpointError):
-    """Files that aren't as they were written: missing, cut off, changed."""
+class DamagedError(CheckpointError, ValueError):
+    """Files that aren't as they were written: missing, cut off, changed. Of a file that isn't
+    JSON open_clip raises ValueError."""
 
 
-class MissingError(CheckpointError, RuntimeError):
-    """A place of weights where nothing is; open_clip raises RuntimeError."""
+class MissingError(CheckpointError, FileNotFoundError):
+    """A place of weights where nothing is; open_clip raises FileNotFoundError or
+    RuntimeError."""
 
 
-class DownloadError(CheckpointError, RuntimeError):
-    """A file that couldn't be fetched; open_clip raises RuntimeError."""
+class DownloadError(CheckpointError, FileNotFoundError):
+    """A file that couldn't be fetched; open_clip raises as of a MissingError."""
 
 
 class DataError(DiptychError):

@@ -183,7 +183,7 @@ def test_low_precision(kind):
         low = ours.encode_image(pixels, True).float()
         ours.float()
         torch.testing.assert_close(low, ours.encode_image(pixels, True), atol=0.03, rtol=0)
-    for precision in ("fp32", "fp16", "bf16", "pure_fp16", "pure_bf16", "amp", "amp_bf16"):
+    for precision in ("fp32", "fp16", "bf16", "pure_fp16", "pure_bf16", "amp", None, ""):
         assert compat.get_cast_dtype(precision) == open_clip.get_cast_dtype(precision)
         assert compat.get_input_dtype(precision) == open_clip.get_input_dtype(precision)
 

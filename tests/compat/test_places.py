@@ -17,8 +17,8 @@ from diptych.compat.loading.activations import with_activation
 from diptych.errors import (
     AssumptionWarning,
     CheckpointError,
-    ConfigError,
     DownloadError,
+    MissingError,
     RandomWeightsWarning,
     UnknownNameError,
 )
@@ -87,6 +87,47 @@ def test_no_name_is_no_place():
     for create in (compat.create_model, compat.clip.load):
         with pytest.raises(UnknownNameError):
             create("")
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        ("local-dir:", ValueError),
+        ("hf-hub:", ValueError),
+        ("local-dir:nowhere", FileNotFoundError),
+        ("local-dir:empty", FileNotFoundError),
+        ("local-dir:bad", ValueError),
+    ],
+)
+def test_errors_are_of_the_kind_that_open_clips_are(place, kind, tmp_path, monkeypatch):
+    open_clip = pytest.importorskip("open_clip")
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "bad"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "bad" / "open_clip_config.json").write_text("{")
+    for package in (open_clip, compat):
+        for function in (package.create_model, package.get_tokenizer):
+            with pytest.raises(kind):
+                function(place)
+
+
+def test_a_description_alone_is_a_model_of_random_weights(folder):
+    open_clip = pytest.importorskip("open_clip")
+    file = folder / "open_clip_config.json"
+    said = json.loads(file.read_text())
+    said["model_cfg"]["custom_text"] = True
+    file.write_text(json.dumps(said))
+    (folder / "open_clip_model.safetensors").unlink()
+    name = f"local-dir:{folder}"
+    with pytest.warns(RandomWeightsWarning):
+        made = compat.create_model(name)
+    assert made.state_dict().keys() == open_clip.create_model(name).state_dict().keys()
+    assert compat.create_model(name, load_weights=False).state_dict().keys() == (
+        made.state_dict().keys()
+    )
+    for package in (open_clip, compat):
+        with pytest.raises(RuntimeError):
+            package.create_model_from_pretrained(name)
 
 
 def test_custom_text_of_a_folder_counts(folder):
@@ -163,7 +204,7 @@ def test_without_weights_a_model_is_random_and_a_warning_says_so():
     pixels = torch.zeros(1, 3, 48, 48)
     with torch.no_grad():
         assert not torch.equal(first.encode_image(pixels), second.encode_image(pixels))
-    with pytest.raises(ConfigError, match="no weights were given for tiny; say pretrained="):
+    with pytest.raises(MissingError, match="no weights were given for tiny; say pretrained="):
         compat.create_model("tiny", require_pretrained=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

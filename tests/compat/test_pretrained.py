@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from diptych import compat, pretrained
-from diptych.errors import CheckpointError, ConfigError, RandomWeightsWarning
+from diptych.errors import CheckpointError, MissingError, RandomWeightsWarning
 from tests.compat.peers import KINDS, ours_of, peer_of
 
 MAIN = [("ViT-B-16-SigLIP2-naflex", "webli"), ("ViT-SO400M-16-SigLIP2-naflex", "webli")]
@@ -125,5 +125,5 @@ def test_openais_models_and_arguments_by_position():
     assert made[0].config.text.activation == "quick_gelu"
     traced = compat.create_model_and_transforms("tiny", None, False, "fp32", "cpu", True)[0]
     assert isinstance(traced, torch.jit.ScriptModule)
-    with pytest.raises(ConfigError, match="no weights are known"):
+    with pytest.raises(MissingError, match="no weights are known"):
         compat.create_model_from_pretrained("tiny", None, "fp32", "cpu", False)

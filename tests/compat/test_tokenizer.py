@@ -55,6 +55,30 @@ OPENAI = Path(metadata.distribution(PACKAGE).locate_file("clip"))
 """Their package can't be imported where setuptools is a newer one."""
 
 
+def _with_words_of_ones_own(package):
+    class Spelt(package.SimpleTokenizer):
+        def bpe(self, token):
+            return token if token in self.cache else " ".join([*token[:-1], f"{token[-1]}</w>"])
+
+    class Reversed(package.SimpleTokenizer):
+        def encode(self, text):
+            words = self.pat.findall(self.clean_fn(text))[::-1]
+            return [number for word in words for number in super(Reversed, self).encode(word)]
+
+    plain = package.SimpleTokenizer()
+    plain.encode = lambda text: [len(text)] * 9
+    return [Spelt(), Reversed(), plain]
+
+
+def test_a_subclass_reads_words_its_own_way():
+    open_clip = pytest.importorskip("open_clip")
+    texts = ["A cat's  whiskers &amp; more", "of words " * 50, "<end_of_text> ends", ""]
+    pairs = map(_with_words_of_ones_own, (open_clip, compat))
+    for theirs, mine in zip(*pairs, strict=True):
+        for length in (None, 8):
+            assert torch.equal(theirs(texts, length), mine(texts, length))
+
+
 def _openais(module: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"openais_{module}", OPENAI / f"{module}.py")
     found = importlib.util.module_from_spec(spec)

@@ -113,12 +113,22 @@ def test_a_batch_by_names_is_the_same():
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("name", ["cosine_lr", "const_lr", "const_lr_cooldown"])
-def test_rates_are_open_clips(name):
+@pytest.mark.parametrize("rate", [1e-3, 0.0])
+@pytest.mark.parametrize("warmup", [3, 0, 2.5])
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("cosine_lr", ()),
+        ("const_lr", ()),
+        ("const_lr_cooldown", (4, 2.0, 1e-5)),
+        ("const_lr_cooldown", (0, 3.0)),
+        ("const_lr_cooldown", (12,)),
+    ],
+)
+def test_rates_are_open_clips(name, more, warmup, rate):
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    more = (4, 2.0, 1e-5) if name == "const_lr_cooldown" else ()
-    mine = getattr(scheduler, name)(optimizer, 1e-3, 3, 10, *more)
-    peer = getattr(their_scheduler, name)(optimizer, 1e-3, 3, 10, *more)
+    mine = getattr(scheduler, name)(optimizer, rate, warmup, 10, *more)
+    peer = getattr(their_scheduler, name)(optimizer, rate, warmup, 10, *more)
     assert [mine(step) for step in range(10)] == pytest.approx([peer(step) for step in range(10)])
 
 

@@ -9,7 +9,7 @@ from diptych.checkpoints.kinds import check_beside
 from diptych.checkpoints.prefixes import Part, marks, other, tower, whole, without_prefix
 from diptych.checkpoints.steps import is_run, newest
 from diptych.config.model import Side
-from diptych.errors import CheckpointError
+from diptych.errors import CheckpointError, MissingError
 from diptych.families import layouts
 from diptych.inputs.strangers import check_links
 from diptych.weights import native
@@ -55,7 +55,7 @@ def open_foreign(path: Path, part: Part = "model") -> WeightSource:
     one; `part`: what is wanted of them. Raises CheckpointError."""
     place, key = split_key(path)
     if not place.exists():
-        raise CheckpointError(f"there is no file or folder {place}")
+        raise MissingError(f"there is no file or folder {place}")
     file = weight_file(place) if place.is_dir() else place
     if place.is_dir():
         check_links(file.parent)

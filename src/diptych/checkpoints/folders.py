@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from diptych.errors import CheckpointError
+from diptych.errors import CheckpointError, MissingError
 from diptych.families import layouts
 from diptych.weights import deepspeed
 from diptych.weights.hub import SUFFIXES
@@ -32,7 +32,7 @@ def weight_file(folder: Path) -> Path:
     preferred = weight_files()
     files = [folder / name for name in preferred if (folder / name).is_file()] or _files(folder)
     if not files:
-        raise CheckpointError(_nothing(folder))
+        raise _nothing(folder)
     if len(files) > 1 and _SHARD.search(files[0].name):
         raise CheckpointError(
             f"{folder} holds shards and not their index (….index.json); copy it beside them"
@@ -50,10 +50,10 @@ def _files(folder: Path) -> list[Path]:
     return sorted(file for file in found if not file.name.startswith(_BESIDE))
 
 
-def _nothing(folder: Path) -> str:
-    """What to do with a folder that has no weights itself."""
+def _nothing(folder: Path) -> CheckpointError:
+    """What to do with a folder that has no weights itself; a MissingError where none are in it."""
     if (folder / _SHARED_OUT).is_file():
-        return (
+        return CheckpointError(
             f"{folder} is a distributed checkpoint of torch's, whose index may run anything: where "
             "you trust it, make a file of it by `python -m "
             f"torch.distributed.checkpoint.format_utils dcp_to_torch {folder} weights.pt`"
@@ -61,9 +61,9 @@ def _nothing(folder: Path) -> str:
     # Of a cache of the hub's: snapshots/COMMIT.
     inner = _with_weights(folder, "*") or _with_weights(folder, "*/*")
     if not inner:
-        return f"{folder} holds no weights and is no run with a checkpoint"
+        return MissingError(f"{folder} holds no weights and is no run with a checkpoint")
     more = ", …" if len(inner) > _TOLD else ""
-    return (
+    return CheckpointError(
         f"{folder} holds no weights itself, but folders with some "
         f"({', '.join(inner[:_TOLD])}{more}); name one of them: {folder / inner[-1]}"
     )

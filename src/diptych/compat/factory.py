@@ -62,10 +62,10 @@ from diptych.compat.loading import places
 from diptych.compat.loading.building import Changes, Start, initialise, load, start_towers
 from diptych.compat.loading.captioners import create, transforms
 from diptych.compat.loading.checkpoint import load_checkpoint, load_state_dict
+from diptych.compat.loading.description import is_bare, parse_model_name
 from diptych.compat.loading.genlip_configs import described
 from diptych.compat.loading.options import refuse
 from diptych.compat.loading.overrides import FIELDS, sections_of
-from diptych.compat.loading.places import parse_model_name
 from diptych.compat.loading.precision import dtype_of
 from diptych.compat.loading.settings import asks_for_text, drop_patches, settle
 from diptych.compat.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
@@ -108,8 +108,9 @@ from diptych.compat.transform import (
     merge_preprocess_kwargs,
 )
 from diptych.encoder.load import device_of
-from diptych.errors import ConfigError, RandomWeightsWarning
-from diptych.families.timm.as_naflex import as_naflex
+from diptych.errors import ConfigError, MissingError, RandomWeightsWarning
+from diptych.families.timm.as_naflex import NotNaflexError, as_naflex
+from diptych.models import Clip
 
 __all__ = [
     "CLIP",
@@ -229,7 +230,8 @@ def create_model(
     }
     forced = force_preprocess_cfg or {}
     preprocess |= {name: value for name, value in forced.items() if value is not None}
-    named = configured(model_name, not load_weights, cache_dir)
+    without = not load_weights or is_bare(str(model_name))
+    named = configured(model_name, without, cache_dir)
     if (said := described(named, cache_dir)) is not None:
         unused = {"jit": jit, "force_quick_gelu": force_quick_gelu, "skip_list": skip_list}
         unused |= {"force_image_size": force_image_size, "force_patch_dropout": force_patch_dropout}
@@ -245,14 +247,14 @@ def create_model(
     source = places.find(named, pretrained if load_weights else None, cache_dir)
     if require_pretrained:
         _say_random(model_name, source.path is not None, False, True)
-    said = said_of(model_name, source.path) | sections_of(fields)
+    said = said_of(named, source.path) | sections_of(fields)
     fields = {"init_logit_scale": said.get("init_logit_scale")} | fields
     fields |= {"quick_gelu": True} if force_quick_gelu else {}
     changes = Changes(preprocess, fields, _side(force_image_size), force_context_length)
     has_weights = source.path is not None and load_weights
     clip = load(source, changes, dtype) if has_weights else initialise(source, changes, place)
     if force_naflex_vision and not clip.config.image.native:
-        clip = as_naflex(clip)
+        clip = _over_patches(clip, model_name)
     if force_patch_dropout is not None:
         said["vision_cfg"] = said.get("vision_cfg", {}) | {"patch_dropout": force_patch_dropout}
     drop_patches(clip, said.get("vision_cfg", {}))
@@ -323,17 +325,18 @@ def create_model_from_pretrained(
     without `pretrained`, the first weights known of the model."""
     pretrained = pretrained or places.first_known(str(configured(model_name)))
     order = (precision, device, jit, force_quick_gelu)
+    options.setdefault("require_pretrained", True)
     model, _, preprocess = create_model_and_transforms(model_name, pretrained, *order, **options)
     return (model, preprocess) if return_transform else model
 
 
 def _say_random(name: str | Path, has_weights: bool, wanted: bool, required: bool) -> None:
-    """Warns of random weights where some were `wanted`; raises ConfigError where they are
+    """Warns of random weights where some were `wanted`; raises MissingError where they are
     `required`."""
     if has_weights:
         return
     if required:
-        raise ConfigError(f"no weights were given for {name}; say pretrained=")
+        raise MissingError(f"no weights were given for {name}; say pretrained=")
     if wanted:
         warnings.warn(
             f"no pretrained weights are loaded for {name}: it is initialised randomly; say "
@@ -341,6 +344,14 @@ def _say_random(name: str | Path, has_weights: bool, wanted: bool, required: boo
             RandomWeightsWarning,
             stacklevel=4,
         )
+
+
+def _over_patches(clip: Clip, name: str | Path) -> Clip:
+    """As `as_naflex`, whose refusal says what model it is."""
+    try:
+        return as_naflex(clip)
+    except NotNaflexError as error:
+        raise NotNaflexError(f"{name}: {error}") from error
 
 
 def _place(device: str | torch.device) -> torch.device:

@@ -25,6 +25,7 @@ from diptych.config.model import OPENAI_MEAN, OPENAI_STD
 from diptych.errors import (
     CheckpointError,
     DiptychWarning,
+    MissingError,
     UnknownNameError,
 )
 from diptych.families.clip.layouts.open_clip_config import modern, to_json
@@ -169,7 +170,7 @@ def add_model_config(path: str | Path) -> None:
     """
     path = Path(path)
     if not path.exists():
-        raise CheckpointError(f"there is no file or folder {path}")
+        raise MissingError(f"there is no file or folder {path}")
     found = sorted(path.glob("*.json")) if path.is_dir() else [path]
     models = {file.stem: file for file in found if _describes_model(file)}
     if not models:

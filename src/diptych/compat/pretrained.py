@@ -44,10 +44,9 @@ __all__ = [
     "IMAGENET_STD",
     "INCEPTION_MEAN",
     "INCEPTION_STD",
-    "MissingFileError",
     "OPENAI_DATASET_MEAN",
     "OPENAI_DATASET_STD",
-    "UrlError",
+    "DownloadError",
     "add_model_config",
     "download_pretrained",
     "download_pretrained_from_hf",
@@ -65,14 +64,6 @@ __all__ = [
 ]
 _PATIENCE = 60.0
 """Seconds in which a server gives nothing."""
-
-
-class UrlError(DownloadError):
-    """A file of an address that couldn't be fetched; open_clip raises RuntimeError."""
-
-
-class MissingFileError(DownloadError, FileNotFoundError):
-    """A file of the hub that couldn't be fetched; open_clip raises FileNotFoundError."""
 
 
 def download_pretrained(
@@ -101,36 +92,38 @@ def download_pretrained_from_url(url: str, cache_dir: str | Path | None = None) 
     there, whole or not at all. Where the address tells the sha256, as OpenAI's and open_clip's do,
     a file of another one is fetched again.
 
-    Raises UrlError, a DownloadError and a RuntimeError, for an address that isn't of the web, can't
-    be reached, or gives another file.
+    Raises DownloadError, a RuntimeError, for an address that isn't of the web, can't be reached, or
+    gives another file.
     """
     if not url.startswith(("https://", "http://")):
-        raise UrlError(f"{url!r} is no address of the web: it must begin with https://")
+        raise DownloadError(f"{url!r} is no address of the web: it must begin with https://")
     name = urlsplit(url).path.rpartition("/")[2]
     if not name:
-        raise UrlError(f"{url!r} names no file")
+        raise DownloadError(f"{url!r} names no file")
     file, expected = Path(cache_dir or "~/.cache/clip").expanduser() / name, _sha256_in(url)
     if file.is_file() and native.sha256(file).startswith(expected):
         return str(file)
     if file.exists() and not file.is_file():
-        raise UrlError(f"{file} exists and is not a regular file; choose another cache_dir")
+        raise DownloadError(f"{file} exists and is not a regular file; choose another cache_dir")
 
     def write(path: Path) -> None:
         with urllib.request.urlopen(url, timeout=_PATIENCE) as source, path.open("wb") as output:
             shutil.copyfileobj(source, output)
             size = source.headers.get("Content-Length")
         if size and path.stat().st_size != int(size):
-            raise UrlError(
+            raise DownloadError(
                 f"{url} broke off after {path.stat().st_size} of {size} bytes; try again"
             )
         if not native.sha256(path).startswith(expected):
             # open_clip's words, which callers look for.
-            raise UrlError(f"{url}: the SHA256 checksum does not not match; try again")
+            raise DownloadError(f"{url}: the SHA256 checksum does not not match; try again")
 
     try:
         write_file(file, write)
+    except DownloadError:  # an OSError, too
+        raise
     except (OSError, http.client.HTTPException) as error:
-        raise UrlError(
+        raise DownloadError(
             f"{url} could not be fetched into {file.parent} ({first_line(error)}); download it "
             f"yourself to {file}"
         ) from error
@@ -151,7 +144,7 @@ def download_pretrained_from_hf(
     """The path of one file of a hub's repository, fetched where the cache hasn't it: `filename`, or
     the weights. Of pickled weights the safe copy is taken if there is one.
 
-    Raises MissingFileError, a DownloadError and a FileNotFoundError, where there is none such.
+    Raises DownloadError, a FileNotFoundError, where there is none such.
     """
     name = filename or HF_WEIGHTS_NAME
     stem, dot, ending = name.rpartition(".")
@@ -164,7 +157,7 @@ def download_pretrained_from_hf(
             return str(fetch(place, file=wanted, cache_dir=cache_dir))
         except DownloadError as error:
             failed = error
-    raise MissingFileError(str(failed)) from failed
+    raise DownloadError(str(failed)) from failed
 
 
 def _sha256_in(url: str) -> str:

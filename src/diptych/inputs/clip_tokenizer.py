@@ -26,7 +26,7 @@ LONGEST_CACHED = 48
 
 
 @cache
-def _word_pattern(special: tuple[str, ...]) -> regex.Pattern[str]:
+def word_pattern(special: tuple[str, ...]) -> regex.Pattern[str]:
     """Special tokens, English contractions, runs of letters, single digits, runs of everything else
     but space."""
     words = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
@@ -43,7 +43,7 @@ class _WordCache(dict[str, tuple[int, ...]]):
 
     def __init__(self, special: Mapping[str, int]):
         super().__init__()
-        self.special, self.pattern = special, _word_pattern(tuple(special))
+        self.special, self.pattern = special, word_pattern(tuple(special))
 
     def __missing__(self, chunk: str) -> tuple[int, ...]:
         vocabulary = read_vocabulary()

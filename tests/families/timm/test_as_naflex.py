@@ -51,7 +51,7 @@ def test_squares_have_the_same_vectors(random_model, options):
 )
 def test_others_can_not(image):
     made = models.build(replace(CONFIG, image=image), device="meta")
-    with pytest.raises(ConfigError, match="can't become a tower for pictures of their own aspect"):
+    with pytest.raises(ConfigError, match="can't become one for pictures of their own aspect"):
         as_naflex(made)
 
 
@@ -94,5 +94,5 @@ def test_timms_towers_have_the_same_vectors(random_model, name, pool, projection
 )
 def test_others_of_timms_can_not(name):
     image = TimmConfig(name=name)
-    with pytest.raises(NotNaflexError, match="can't become a tower for pictures of their own"):
+    with pytest.raises(NotNaflexError, match="can't become one for pictures of their own"):
         naflex_of(replace(CONFIG, image=image))

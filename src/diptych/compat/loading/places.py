@@ -17,7 +17,6 @@ from diptych.config.serialize import difference
 from diptych.errors import (
     AssumptionWarning,
     CheckpointError,
-    ConfigError,
     MissingError,
     UnknownNameError,
 )
@@ -33,10 +32,6 @@ class Source(NamedTuple):
     """None: there are none, and the model is initialised."""
     config: ClipConfig | None
     """None: the weights have to say it themselves, by their shapes."""
-
-
-class MissingFolderError(MissingError, FileNotFoundError):
-    """A `local-dir:` that isn't there; open_clip raises FileNotFoundError."""
 
 
 def find(
@@ -59,22 +54,6 @@ def find(
     return _read(weights_named(name, tag), _known(openai), openai, cache_dir)
 
 
-def parse_model_name(model_name: str) -> tuple[str | None, str]:
-    """The scheme of a model's name, `hf-hub` or `local-dir`, and what is behind it; without one,
-    None and the name. Raises ConfigError, a ValueError, where nothing is behind it.
-
-    >>> from diptych.compat.factory import parse_model_name
-    >>> parse_model_name("hf-hub:org/name"), parse_model_name("ViT-B-32")
-    (('hf-hub', 'org/name'), (None, 'ViT-B-32'))
-    """
-    for scheme in (HUB, LOCAL):
-        if model_name == scheme:
-            raise ConfigError(f"{scheme} says no name: {scheme}NAME")
-        if model_name.startswith(scheme):
-            return scheme.removesuffix(":"), model_name.removeprefix(scheme)
-    return None, model_name
-
-
 def openai_or_first(name: str) -> str | None:
     """`pretrained` for a model of which nobody said the weights: OpenAI's, else `first_known`."""
     return "openai" if f"{name}/openai" in published.tagged(name) else first_known(name)
@@ -82,15 +61,15 @@ def openai_or_first(name: str) -> str | None:
 
 def first_known(name: str) -> str | None:
     """`pretrained` for a model of which any weights will do; None: the name says them itself.
-    Raises ConfigError for one of which none are known."""
+    Raises MissingError for one of which none are known."""
     if is_place(name) or (not _is_json(name) and _means_weights(name)):
         return None
     if _is_json(name):
-        raise ConfigError(f"{name} says no weights; give pretrained=, a file or a folder")
+        raise MissingError(f"{name} says no weights; give pretrained=, a file or a folder")
     if published.weights(name):
         return name
     tagged = ", ".join(published.tagged(name))
-    raise ConfigError(
+    raise MissingError(
         f"no weights are known for {name}; give pretrained=, a file, a folder"
         + (f" or a tag ({tagged})" if tagged else "")
     )
@@ -114,7 +93,7 @@ def _read(
     """The weights; `asked` is the configuration that `name` means."""
     folder = weights.removeprefix(LOCAL)
     if folder != weights and not (folder and Path(folder).expanduser().is_dir()):
-        raise MissingFolderError(f"there is no folder {folder}, which {weights} names")
+        raise MissingError(f"there is no folder {folder}, which {weights} names")
     place = locate(folder, cache_dir=cache_dir)
     own = _own_config(place.path)
     if own and asked:

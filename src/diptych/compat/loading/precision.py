@@ -61,7 +61,8 @@ def get_input_dtype(precision: str) -> torch.dtype | None:
     >>> get_input_dtype("pure_fp16"), get_input_dtype("amp")
     (torch.float16, None)
     """
-    return get_cast_dtype(precision.removeprefix("pure_"))
+    cast = {"pure_bf16": torch.bfloat16, "pure_fp16": torch.float16}
+    return cast.get(precision) or get_cast_dtype(precision)
 
 
 def convert_weights_to_lp(model: nn.Module, dtype: torch.dtype = torch.float16) -> None:

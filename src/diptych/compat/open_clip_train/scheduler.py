@@ -1,13 +1,11 @@
 """open_clip_train's schedules: each sets the learning rate of a step, and returns it."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-
-from diptych.config import OptimConfig
-from diptych.optim import learning_rate
 
 Adjuster = Callable[[int], float]
 
@@ -53,13 +51,17 @@ def cosine_lr(optimizer: Optimizer, base_lr: float, warmup_length: int, steps: i
     >>> [round(adjust(step), 3) for step in range(6)]
     [0.5, 1.0, 1.0, 0.854, 0.5, 0.146]
     """
-    return _adjuster(optimizer, OptimConfig(lr=base_lr, warmup=warmup_length), steps)
+    whole = max(1, steps - warmup_length)
+
+    def later(step: int) -> float:
+        return base_lr * (1 + math.cos(math.pi * (step - warmup_length) / whole)) / 2
+
+    return _adjuster(optimizer, base_lr, warmup_length, later)
 
 
 def const_lr(optimizer: Optimizer, base_lr: float, warmup_length: int, steps: int) -> Adjuster:
     """A warm-up to `base_lr`, which stays."""
-    config = OptimConfig(lr=base_lr, warmup=warmup_length, schedule="constant")
-    return _adjuster(optimizer, config, steps)
+    return _adjuster(optimizer, base_lr, warmup_length, lambda step: base_lr)
 
 
 def const_lr_cooldown(
@@ -73,20 +75,25 @@ def const_lr_cooldown(
 ) -> Adjuster:
     """The same, and in the last `cooldown_steps` to `cooldown_end_lr`, along a power of what is
     left of them."""
-    config = OptimConfig(
-        lr=base_lr,
-        warmup=warmup_length,
-        schedule="constant",
-        cooldown=cooldown_steps / steps,
-        cooldown_power=cooldown_power,
-        final_lr=cooldown_end_lr,
-    )
-    return _adjuster(optimizer, config, steps)
+
+    def later(step: int) -> float:
+        if step < steps - cooldown_steps:
+            return base_lr
+        left = max(0, steps - step) / cooldown_steps
+        return cooldown_end_lr + (base_lr - cooldown_end_lr) * left**cooldown_power
+
+    return _adjuster(optimizer, base_lr, warmup_length, later)
 
 
-def _adjuster(optimizer: Optimizer, config: OptimConfig, steps: int) -> Adjuster:
+def _adjuster(
+    optimizer: Optimizer, base_lr: float, warmup_length: int, later: Adjuster
+) -> Adjuster:
+    """A straight line up to `base_lr`, then `later`; any rate and lengths, as open_clip takes them,
+    where a run's configuration is stricter."""
+
     def adjust(step: int) -> float:
-        rate = learning_rate(config, step, steps)
+        warm = step < warmup_length
+        rate = base_lr * (step + 1) / warmup_length if warm else later(step)
         assign_learning_rate(optimizer, rate)
         return rate
 

@@ -14,6 +14,7 @@ from diptych.config.model import Cleaning
 from diptych.errors import ConfigError
 from diptych.inputs import ClipTokenizer, write_transformers_files
 from diptych.inputs.cleaning import cleaned
+from diptych.inputs.clip_tokenizer import word_pattern
 from diptych.inputs.tokenizer import bounded, check_text
 from diptych.inputs.vocabulary import SHA256, WORD_END, read_vocabulary
 
@@ -58,6 +59,8 @@ class SimpleTokenizer(OpenClipTokenizer):
         self.bpe_ranks = {tuple(pair.split(" ")): rank for pair, rank in vocabulary.ranks.items()}
         self.sot_token_id, self.eot_token_id = (self.encoder[word] for word in self.words)
         ids = {word: self.encoder[word] for word in special}
+        self.cache = {word: word for word in special}
+        self.pat = word_pattern(special)
         length = context_length or DEFAULT_CONTEXT_LENGTH
         super().__init__(_WithWords(length, ids, CLEANING[clean]))
 
@@ -85,6 +88,33 @@ class SimpleTokenizer(OpenClipTokenizer):
             output_mask=output_mask,
         )
 
+    def _rows(self, texts: list[str], length: int, add_special_tokens: bool) -> list[list[int]]:
+        if not (self._is_replaced("encode") or self._is_replaced("bpe")):
+            return super()._rows(texts, length, add_special_tokens)
+        rows = [self.encode(text) for text in texts]
+        if not add_special_tokens:
+            return [row[:length] for row in rows]
+        room = self.of_length(length).context_length - 2
+        return [self._between(row[:room]) for row in rows]
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        """As `OpenClipTokenizer`'s; a subclass's `bpe` counts."""
+        if not self._is_replaced("bpe"):
+            return super().encode(text, add_special_tokens)
+        words = self.pat.findall(self.clean_fn(text))
+        letters = ("".join(self.byte_encoder[byte] for byte in word.encode()) for word in words)
+        ids = [self.encoder[symbol] for word in letters for symbol in self.bpe(word).split(" ")]
+        return self._between(ids) if add_special_tokens else ids
+
+    def _between(self, ids: list[int]) -> list[int]:
+        start, end = (self.encoder[word] for word in self.words)
+        return [start, *ids, end]
+
+    def _is_replaced(self, method: str) -> bool:
+        """Whether a subclass, or a program for this one tokenizer, has another."""
+        own = getattr(getattr(self, method), "__func__", None)
+        return own is not getattr(SimpleTokenizer, method)
+
     def _text(self, ids: list[int], skip_special_tokens: bool) -> str:
         """Each id counts: 0, the padding, is an exclamation mark."""
         if skip_special_tokens:
@@ -106,8 +136,8 @@ class SimpleTokenizer(OpenClipTokenizer):
 
     def bpe(self, token: str) -> str:
         """The symbols of a word that is written in the vocabulary's letters, between spaces."""
-        if token in self.words:
-            return token
+        if token in self.cache:
+            return self.cache[token]
         word = bytes(self.byte_decoder[letter] for letter in token).decode("utf-8", "replace")
         return " ".join(self.decoder[number] for number in read_vocabulary().encode_word(word))
 

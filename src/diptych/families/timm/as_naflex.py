@@ -160,7 +160,7 @@ def _is_plain(image: VitConfig) -> bool:
 
 def _refusal(image: ImageTowerConfig) -> str:
     return (
-        f"a {type(image).__name__} like this can't become a tower for pictures of their own "
+        f"its image tower ({type(image).__name__}) can't become one for pictures of their own "
         "aspect: only standard native OpenCLIP/OpenAI ViT towers do, which are read at their class "
         "token, and timm's ViT and EVA"
     )
