@@ -160,7 +160,7 @@ def test_the_class_is_what_the_configuration_asks_for():
         _MODEL_CONFIGS["asked"] = said | {"custom_text": custom}
         model = compat.create_model("asked", load_weights=False)
         assert type(model) is kind
-        with pytest.raises(ConfigError, match="says no weights"):
+        with pytest.raises(CheckpointError, match="says no weights"):
             compat.create_model_from_pretrained("asked")
         del _MODEL_CONFIGS["asked"]
 

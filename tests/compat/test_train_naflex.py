@@ -234,7 +234,7 @@ def test_flags_are_a_loops_own():
     made = compat.create_model("ViT-B-32", load_weights=False, **small)
     assert get_model_traits(made).image_input is InputMode.NAFLEX
     assert made.encode_image(torch.zeros(1, 3, 48, 32)).shape == (1, 512)
-    with pytest.raises(ConfigError, match="can't become a tower for pictures of their own aspect"):
+    with pytest.raises(ConfigError, match="can't become one for pictures of their own aspect"):
         compat.create_model("tiny-mammut", load_weights=False, force_naflex_vision=True)
 
 
