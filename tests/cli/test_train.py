@@ -127,7 +127,13 @@ def test_an_objective_and_a_source_of_ones_own(train, tmp_path, name):
     assert (tmp_path / "run" / "checkpoints" / "step-00000003").is_dir()
 
 
-@pytest.mark.parametrize("name", ["clip", "siglip", "slip", "declip", "filip", "defilip"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("clip", "siglip", "filip", "defilip"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("slip", "declip")),
+    ],
+)
 def test_ours_go_with_any_recipe(train, tmp_path, name):
     data = ("--data.path", "synthetic:20", "--out", "run")
     assert not train("tiny-digits", "--objective", name, *QUICK, *data, "--steps", "1")

@@ -84,7 +84,11 @@ def _share(peers, vision, path):
     return saved, own, measured(task, peers.rank, peers.size)
 
 
-@pytest.mark.parametrize("vision", [VISION, EVA], ids=["own blocks", "renamed"])
+@pytest.mark.parametrize(
+    "vision",
+    [VISION, pytest.param(EVA, marks=pytest.mark.slow)],
+    ids=["own blocks", "renamed"],
+)
 def test_shares_train_as_one(vision, tmp_path):
     task, alone = trained(vision, 0, 1, tmp_path / "alone.pt")
     shares = run_processes(2, _share, vision, tmp_path / "shared.pt")

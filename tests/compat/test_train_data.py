@@ -57,9 +57,11 @@ def loaded(args, is_train=True):
 @pytest.mark.parametrize(
     ("pattern", "factors", "shares"),
     [
-        ("{0}/data_000.tar", None, (10, 0)),
+        pytest.param("{0}/data_000.tar", None, (10, 0), marks=pytest.mark.slow),
         ("{0}/data_{{000..001}}.tar", None, (15, 15)),
-        ("{0}/data_000.tar::{0}/data_001.tar", "1::1", (15, 15)),
+        pytest.param(
+            "{0}/data_000.tar::{0}/data_001.tar", "1::1", (15, 15), marks=pytest.mark.slow
+        ),
         ("{0}/data_000.tar::{0}/data_001.tar", "1::2", (20, 10)),
     ],
 )

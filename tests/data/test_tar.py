@@ -164,6 +164,7 @@ def test_a_hostile_header_ends_the_walk_and_keeps_what_lies_before(tmp_path, hos
     assert index.error
 
 
+@pytest.mark.slow
 def test_a_sample_with_more_kinds_of_members_than_sixteen_bits_count(tmp_path):
     path = tmp_path / "a.tar"
     members = (header(f"a.e{number}", b"0") for number in range(70_000))

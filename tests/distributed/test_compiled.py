@@ -55,7 +55,7 @@ def graphs_of(peers: Peers, out: Path, name: str) -> int:
 
 
 @pytest.mark.parametrize(
-    "name", ["declip", *(pytest.param(n, marks=pytest.mark.slow) for n in ("clip", "eva"))]
+    "name", ["clip", *(pytest.param(n, marks=pytest.mark.slow) for n in ("eva", "declip"))]
 )
 def test_few_graphs_for_captions_of_many_lengths(tmp_path, name):
     """Micro-batches of 3, 3 and 2 pairs, and evaluations between: nothing else is compiled anew."""

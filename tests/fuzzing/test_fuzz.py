@@ -14,7 +14,7 @@ import pytest
 from tests.forked import Script
 from tests.fuzzing.targets import TARGETS
 
-COUNT = os.environ.get("DIPTYCH_FUZZ", "8")
+COUNT = os.environ.get("DIPTYCH_FUZZ", "4")
 SEED = os.environ.get("DIPTYCH_FUZZ_SEED", "0")
 
 

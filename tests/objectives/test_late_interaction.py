@@ -189,11 +189,8 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "sizes",
-    [[WORDS_AGAINST_PATCHES], pytest.param(OTHERS, marks=pytest.mark.slow)],
-    ids=["common", "others"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [[WORDS_AGAINST_PATCHES], OTHERS], ids=["common", "others"])
 def test_the_programs_fit_an_h100(sizes, tmp_path):
     """As compiled for one: shared memory, what spills from a thread's registers, matrix units."""
     found = json.loads(apart(COMPILED, json.dumps(sizes), TRITON_CACHE_DIR=str(tmp_path)))

@@ -95,6 +95,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path, whole)
     )
 
 
+PARTS_OF_DEFILIP = ("slip", "filip")
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -107,8 +110,11 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path, whole)
             "model": ModelConfig(custom=replace(MODEL, logit_bias=-10.0)),
         },
         *(
-            {"objective": objective, "model": ModelConfig(custom=WORDY)}
-            for objective in COMPOSED.values()
+            pytest.param(
+                {"objective": objective, "model": ModelConfig(custom=WORDY)},
+                marks=[pytest.mark.slow] if name in PARTS_OF_DEFILIP else [],
+            )
+            for name, objective in COMPOSED.items()
         ),
     ],
     ids=lambda changes: " ".join(type(value).__name__ for value in changes.values()),

@@ -150,7 +150,13 @@ def plan(out, objective, model, **changes):
     return replace(run, save=save, track=track, ema=0.9, **changes)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in ("slip", "declip") else [])
+        for name in CASES
+    ],
+)
 def test_a_step_waits_for_no_number_of_its_own(tmp_path, watched, name):
     objective, model, most = CASES[name]
     found = watched(plan(tmp_path / "run", objective, model))

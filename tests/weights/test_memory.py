@@ -73,7 +73,10 @@ def measured(path, config, dtype, taken=mapped.TAKEN):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize(("kind", "dtype"), [("pt", "bfloat16"), ("shards", "float32")])
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [("pt", "bfloat16"), pytest.param("shards", "float32", marks=pytest.mark.slow)],
+)
 def test_a_few_tensors_beyond_the_model(tmp_path, kind, dtype):
     """200 megabytes in float32, where parts become one matrix, and no tensor has more than 20."""
     config = MODELS["eva02-b"]

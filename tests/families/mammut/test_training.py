@@ -58,6 +58,7 @@ def test_the_contrast_alone_leaves_what_only_captions_need(random_model):
     assert all((p.grad is None) == n.startswith("decoder.") for n, p in named.items())
 
 
+@pytest.mark.slow
 def test_captions_are_learned_and_written_after_a_conversion(tmp_path):
     pairs = tmp_path / "pairs"
     pairs.mkdir()
