@@ -29,7 +29,7 @@ UNRUN = {
     "experiments": (LONG,),
     "extending": (APART, SHOWN, APART, APART, APART, APART),
     "files": (SHOWN,),
-    "fine-tune": (WEIGHTS, WEIGHTS),
+    "fine-tune": (WEIGHTS, WEIGHTS, WEIGHTS),
     "formats": (WEIGHTS, WEIGHTS, WEIGHTS, WEIGHTS),
     "from-clip_benchmark": (WEIGHTS,),
     "from-declip": (DATA,),

@@ -126,7 +126,7 @@ def test_texts_of_other_lengths_and_vocabularies(published):
         "positions is cut from 12 to 7 tokens",
     ]
     assert torch.equal(shorter.state_dict()["positions"], model.text.state_dict()["positions"][:7])
-    with pytest.raises(CheckpointError, match="it takes 12 tokens, and this tower 13"):
+    with pytest.raises(CheckpointError, match="12 rows, of which the first 20 are kept"):
         start_tower(built(replace(TEXT, context_length=13)), "text", folder / "whole.pt")
     with pytest.raises(
         CheckpointError, match="its vocabulary has 60 entries, and this tower's has 61"

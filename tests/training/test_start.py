@@ -19,6 +19,7 @@ from diptych.models import build
 from diptych.training import fit
 from diptych.training.assemble import assemble
 from diptych.weights.native import save_model
+from diptych.weights.resize import stretch_positions
 from tests.training.runs import MODEL, assert_same_bits, small_run
 
 TOWER = EvaConfig(
@@ -145,3 +146,15 @@ def test_what_decays_may_be_told_by_dimensions(tmp_path):
         names[decayed] = set().union(*groups)
     assert names["tensors"] - names["matrices"] == {"model.image.positions", "model.text.positions"}
     assert names["matrices"] < names["tensors"]
+
+
+def test_a_run_takes_longer_texts_than_the_model_that_it_starts_from(tmp_path):
+    model = build(replace(MODEL, text=replace(MODEL.text, context_length=24)))
+    save_model(tmp_path / "short", model)
+    options = ModelConfig(init=str(tmp_path / "short"), text=TowerOptions(context=32))
+    found = assemble(small_run(tmp_path / "run", model=options), Peers())[0].model
+    positions = model.text.state_dict()["positions"]
+    assert found.config.text.context_length == 32
+    assert torch.equal(found.text.state_dict()["positions"], stretch_positions(positions, 32))
+    with pytest.raises(ConfigError, match="--model.image.context 32: an image tower reads no"):
+        ModelConfig(image=TowerOptions(context=32))

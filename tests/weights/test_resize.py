@@ -10,7 +10,7 @@ from diptych.families.clip import ResNetConfig
 from diptych.families.clip.layouts.open_clip import export
 from diptych.families.timm import TimmConfig
 from diptych.weights.native import save_model
-from diptych.weights.resize import Grid, resize_grid, resize_positions
+from diptych.weights.resize import Grid, resize_grid, resize_positions, stretch_positions
 from diptych.weights.state import State
 from diptych.weights.tower import resize_tower
 from tests.families.eva.small import MODELS
@@ -108,3 +108,22 @@ def test_what_is_no_table_and_no_kernel_is_named(name, other):
     good = {"positions": torch.ones(10, 8), "patch.weight": torch.ones(8, 3, 4, 4)}
     with pytest.raises(CheckpointError, match=rf"{name} is \[.*can be resized"):
         resize_grid(State.of(good | {name: other}), grid)
+
+
+def test_longer_texts_have_long_clips_positions():
+    """As its authors' loop makes them of CLIP's 77."""
+    old = torch.randn(77, 4)
+    found = stretch_positions(old, 248)
+    assert torch.equal(found[:20], old[:20])
+    for row in range(20, 76):
+        for quarter in range(4):
+            between = old[row] * (1 - quarter / 4) + old[row + 1] * (quarter / 4)
+            torch.testing.assert_close(found[20 + 4 * (row - 20) + quarter], between)
+    step = (old[76] - old[75]) / 4
+    torch.testing.assert_close(found[244:], torch.stack([old[76] + i * step for i in range(4)]))
+    assert stretch_positions(old.half(), 100).dtype == torch.float16
+
+
+def test_a_table_that_is_all_kept_cant_be_stretched():
+    with pytest.raises(CheckpointError, match="20 rows, of which the first 20 are kept"):
+        stretch_positions(torch.zeros(20, 4), 40)

@@ -52,7 +52,6 @@ def other(weights: State) -> str:
             return (
                 f"holds {name} in {like.dtype}: it was quantised; save the model from before that"
             )
-    last = {name.rpartition(".")[2] for name in names}
     parts = set(".".join(names).split("."))
     if any(map(_LORA.search, names)) or "modules_to_save" in parts:
         return (
@@ -63,12 +62,6 @@ def other(weights: State) -> str:
         return (
             "holds FSDP's flat parameters, which don't say the weights' shapes: save the model "
             "under FSDP.state_dict_type(model, StateDictType.FULL_STATE_DICT)"
-        )
-    if "positional_embedding_res" in last:
-        return (
-            "is a Long-CLIP checkpoint with two position tables; make one of them, the first 20 "
-            "rows of positional_embedding and the others of positional_embedding_res, and save it "
-            "as positional_embedding"
         )
     return ""
 

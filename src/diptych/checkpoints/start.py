@@ -36,15 +36,20 @@ class Started(NamedTuple):
 
 
 def start_model(
-    path: str | Path, config: ClipConfig | None = None, image_size: int | None = None
+    path: str | Path,
+    config: ClipConfig | None = None,
+    image_size: int | None = None,
+    context_length: int | None = None,
 ) -> Started:
     """The model at `path`, in any layout, as `config` describes it (None: as it describes itself),
-    for pictures of `image_size` pixels (None: as the configuration says).
+    for pictures of `image_size` pixels and texts of `context_length` tokens (None: as the
+    configuration says).
 
-    A position table of another grid is interpolated, one of longer texts is cut; everything else
-    must fit. Notes: a sentence on each of these, on what stays behind, and on settings of `config`
-    that weights don't show, such as the activation, where the file says otherwise. Raises
-    CheckpointError for what can't be read or doesn't fit.
+    A position table of another grid is interpolated, one of longer texts is cut, and one of shorter
+    texts stretched (Long-CLIP), where the tower can be; everything else must fit. Notes: a sentence
+    on each of these, on what stays behind, and on settings of `config` that weights don't show,
+    such as the activation, where the file says otherwise. Raises CheckpointError for what can't be
+    read or doesn't fit.
 
     >>> import tempfile
     >>> from diptych import models, pretrained
@@ -66,6 +71,8 @@ def start_model(
         )
     say_assumed(path, content)
     ours, said = meta.config, [left_behind(meta.provenance)]
+    if context_length:
+        ours = with_context(ours, context_length)
     notes = [] if config is None else _settings(path, config)
     try:
         given = state.part("image.")
@@ -79,6 +86,23 @@ def start_model(
         raise CheckpointError(f"the model can't start from {path}: {error}") from error
     said += [f"{path}: {sentence}" for sentence in dict.fromkeys((*notes, *cut))]
     return Started(model, meta.folder, list(filter(None, said)))
+
+
+def with_context(config: ClipConfig, length: int) -> ClipConfig:
+    """The model for texts of `length` tokens. Raises ConfigError for one that writes captions,
+    whose decoder reads as many.
+
+    >>> from diptych import pretrained
+    >>> from diptych.checkpoints.start import with_context
+    >>> with_context(pretrained.get("vit-b-32"), 248).text.context_length
+    248
+    """
+    if config.decoder is not None:
+        raise ConfigError(
+            f"--model.text.context {length}: a model that writes captions keeps the context that "
+            "it has"
+        )
+    return replace(config, text=replace(config.text, context_length=length))
 
 
 def _settings(path: str | Path, config: ClipConfig) -> list[str]:

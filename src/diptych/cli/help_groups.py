@@ -20,6 +20,7 @@ GROUPS: Mapping[str, Groups] = {
             "model.name": "a name that `diptych models` lists, or a JSON file",
             "model.init": "start from these weights: a run, a file, a name",
             "model.image.size": "side of the pictures in pixels, if not the model's own",
+            "model.text.context": "tokens of a text at the most, if not the model's own",
             "model.image.freeze": "the image tower isn't trained (LiT)",
             "model.text.freeze": "the text tower isn't trained",
             "model.image.unlocked-layers": "train only so many groups of layers, the last ones",

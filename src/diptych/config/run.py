@@ -36,6 +36,10 @@ class TowerOptions(Ranged):
     size: OwnPixels = 0
     """Of the image tower: side of the pictures in pixels, where it isn't to be the model's own;
     position tables are interpolated to it. 0: the model's own."""
+    context: Count = field(default=0, metadata=ADDED)
+    """Of the text tower: tokens of a text at the most, where they aren't to be the model's own; a
+    longer table of positions is stretched (Long-CLIP, arXiv:2403.15378: 248). 0: the model's
+    own."""
     freeze: bool = False
     """The tower's weights stay as they are (LiT, arXiv:2111.07991, freezes the image tower)."""
     unlocked_layers: Layers = 0
@@ -115,6 +119,10 @@ class ModelConfig(Ranged):
             )
         if self.text.size:
             raise ConfigError(f"--model.text.size {self.text.size}: a text tower has no pictures")
+        if self.image.context:
+            raise ConfigError(
+                f"--model.image.context {self.image.context}: an image tower reads no texts"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

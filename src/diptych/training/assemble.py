@@ -9,7 +9,7 @@ from typing import Any, get_args
 import torch
 
 from diptych import pretrained
-from diptych.checkpoints import start_model, start_tower
+from diptych.checkpoints import start_model, start_tower, with_context
 from diptych.checkpoints.describe import read_config
 from diptych.config import ClipConfig, ModelConfig, Run, TaughtConfig, TowerOptions
 from diptych.config.alone import need
@@ -131,7 +131,9 @@ def parts_of(objective: Objective, run: Run) -> Parts:
 def from_checkpoint(config: ModelConfig, folder: Path) -> ModelConfig:
     """A run's model as its checkpoint has it: what it once started from need not be there any
     more."""
-    image, text = (replace(tower, init="", size=0) for tower in (config.image, config.text))
+    image, text = (
+        replace(tower, init="", size=0, context=0) for tower in (config.image, config.text)
+    )
     return replace(config, name="", custom=None, init=str(folder), image=image, text=text)
 
 
@@ -150,7 +152,12 @@ def _whole_model(run: Run, teachers: Teachers) -> _Start:
     if config.init:
         named = bool(config.custom or config.name)
         chosen = _chosen(run, teachers.configs) if named else None
-        return start_model(config.init, chosen, image_size=config.image.size or None)
+        return start_model(
+            config.init,
+            chosen,
+            image_size=config.image.size or None,
+            context_length=config.text.context or None,
+        )
     model = build(described(run, teachers.configs))
     for tower, options in ((model.image, config.image), (model.text, config.text)):
         if options.initial:
@@ -165,6 +172,8 @@ def described(run: Run, teachers: Sequence[ClipConfig] | None = None) -> ClipCon
     for side in get_args(Side):
         need(chosen, side, run.model.name or "the model")
     sized = _sized(chosen, run.model.image.size)
+    if context := run.model.text.context:
+        sized = with_context(sized, context)
     return run.objective.adapt(budgeted(sized, run.data.patches))
 
 

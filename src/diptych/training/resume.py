@@ -25,6 +25,7 @@ FIXED = (
     "model.image.init",
     "model.text.init",
     "model.image.size",
+    "model.text.context",
     "seed",
 )
 """What a run keeps: its checkpoint is of that model, and its place is one in that order."""

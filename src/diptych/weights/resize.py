@@ -112,3 +112,39 @@ def _interpolate(planes: Tensor, side: int, antialias: bool, filter: Filter = "b
         planes.float(), size=(side, side), mode=filter, antialias=antialias, align_corners=False
     )
     return resized.to(planes.dtype)
+
+
+KEPT = 20
+"""Positions that `stretch_positions` leaves as they were: few captions are longer, so few rows
+behind them were trained as well."""
+
+
+def stretch_positions(
+    table: Float[Tensor, "old width"], length: int, kept: int = KEPT
+) -> Float[Tensor, "new width"]:
+    """A text tower's learned table for texts of `length` tokens, by the knowledge-preserving
+    stretching of Long-CLIP (Zhang et al. 2024, arXiv:2403.15378, §3.1): the first `kept` rows are
+    as they were, those behind are interpolated linearly in float32, and the last step goes on.
+    Tables of 77 rows become Long-CLIP's of 248.
+
+    Raises CheckpointError for a table without two rows to go on from.
+
+    >>> import torch
+    >>> from diptych.weights.resize import stretch_positions
+    >>> stretch_positions(torch.tensor([[5.0], [0.0], [4.0]]), 5, kept=1)[:, 0]
+    tensor([5., 0., 2., 4., 6.])
+    """
+    last = len(table) - 1
+    if last <= kept:
+        raise CheckpointError(
+            f"positions has {len(table)} rows, of which the first {kept} are kept: there are none "
+            f"to stretch to {length}"
+        )
+    rows = table.float()
+    # Where each new row stands among the old ones behind those that are kept.
+    share = (last + 1 - kept) / (length - kept)
+    places = kept + torch.arange(length - kept, device=table.device) * share
+    before = places.long().clamp(max=last - 1)
+    weight = (places - before)[:, None]
+    made = torch.lerp(rows[before], rows[before + 1], weight)
+    return torch.cat([table[:kept], made.to(table.dtype)])

@@ -116,6 +116,18 @@ def test_matrices_in_half_beside_norms_in_single_are_openais(tmp_path):
     assert "quick_gelu, not gelu" in notes["assumed"]
 
 
+def test_long_clips_two_tables_are_one_and_say_the_activation(tmp_path):
+    first, second = torch.randn(2, 248, 512)
+    tables = {"positional_embedding": first, "positional_embedding_res": second}
+    tensors = shapes("ViT-B-16") | tables
+    config, notes = read(tensors, tmp_path)
+    quick = pretrained.get("vit-b-16-quickgelu")
+    assert config == replace(quick, text=replace(quick.text, context_length=248))
+    assert "quick_gelu, not gelu" in notes["assumed"]
+    ours = layout.table(tensors).to_ours(tensors)["text.positions"]
+    assert torch.equal(ours, torch.cat([first[:20], second[20:]]))
+
+
 KNOWN = pretrained.get("vit-b-32")
 
 

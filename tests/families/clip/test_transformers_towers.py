@@ -106,8 +106,6 @@ def test_a_model_without_its_scale_is_no_tower(randomise, tmp_path, quiet):
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (("positional_embedding_res", "visual.conv1.weight"), "Long-CLIP .* the first 20 rows"),
-        (("module.positional_embedding_res",), "Long-CLIP"),
         (("base_model.model.visual.x.lora_A.weight",), r"a LoRA adapter.*merge_and_unload\(\)"),
     ],
 )

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from diptych.checkpoints import with_context
 from diptych.checkpoints.content import read
 from diptych.checkpoints.steps import is_step
 from diptych.config import ClipConfig, ClipObjectiveConfig, ModelConfig, Run
@@ -69,11 +70,15 @@ def _within(path: str, prefixes: Collection[str]) -> bool:
     return any(path == prefix or path.startswith(f"{prefix}.") for prefix in prefixes)
 
 
+_MODEL = ("model.name", "model.custom", "model.image.size", "model.text.context")
+"""What says which towers are built."""
+
+
 def _differences(one: Run, other: Run) -> dict[str, tuple[object, object]]:
     """By dotted path; of models, in the towers that are built and not in what they are called."""
     found = dict(difference(one, other))
     for path in list(found):
-        if _within(path, ("model.name", "model.custom", "model.image.size")):
+        if _within(path, _MODEL):
             del found[path]
     for path, pair in _tower_differences(_towers_of(one), _towers_of(other)).items():
         found["model"] = (f"{path} {pair[0]}", f"{path} {pair[1]}")
@@ -89,6 +94,8 @@ def _towers_of(run: Run) -> ClipConfig:
     if not isinstance(config, ClipConfig):
         raise ConfigError(f"--model.init {model.init} is no whole model: name it as --model.name")
     size = model.image.size or config.image.image_size
+    if model.text.context:
+        config = with_context(config, model.text.context)
     return replace(config, image=replace(config.image, image_size=size))
 
 
@@ -112,7 +119,10 @@ def with_shared_towers(variants: Mapping[str, Run]) -> dict[str, Run]:
     256
     """
     runs = list(variants.values())
-    towers = [(run.model.name, run.model.custom, run.model.image.size) for run in runs]
+    towers = [
+        (run.model.name, run.model.custom, run.model.image.size, run.model.text.context)
+        for run in runs
+    ]
     adapted = [described(run) for run in runs if not run.model.init]
     alike = all(each == towers[0] for each in towers) and len(adapted) == len(runs)
     if not alike or all(not _tower_differences(adapted[0], each) for each in adapted[1:]):

@@ -11,7 +11,7 @@ from diptych.errors import CheckpointError
 from diptych.families.clip.config import ResNetConfig, TextConfig, TwoWayTextConfig, VitConfig
 from diptych.weights.layout import GIVE_CONFIG
 from diptych.weights.mapping import count_numbers
-from diptych.weights.resize import Grid, resize_grid
+from diptych.weights.resize import KEPT, Grid, resize_grid, stretch_positions
 from diptych.weights.state import State
 from diptych.weights.tower import TowerWeights, interpolated
 
@@ -109,8 +109,8 @@ class TextWeights(TowerWeights):
         )
 
     def resize(self, state: State, config: TextConfig) -> tuple[State, list[str]]:
-        """A table of longer texts is cut: a token's position means the same in it. Raises
-        CheckpointError for another vocabulary, and for a table of shorter texts."""
+        """A table of longer texts is cut: a token's position means the same in it. One of shorter
+        texts is stretched (`stretch_positions`). Raises CheckpointError for another vocabulary."""
         shapes = state.shapes
         words, length = (len(shapes.get(name, ())) for name in ("tokens.weight", "positions"))
         if words and words != config.vocab_size:
@@ -118,9 +118,9 @@ class TextWeights(TowerWeights):
                 f"its vocabulary has {words} entries, and this tower's has {config.vocab_size}"
             )
         if 0 < length < config.context_length:
-            raise CheckpointError(
-                f"it takes {length} tokens, and this tower {config.context_length}"
-            )
+            table = stretch_positions(state["positions"], config.context_length)
+            said = f"positions is stretched from {length} to {len(table)} tokens"
+            return state.updated({"positions": table}), [f"{said}, the first {KEPT} are kept"]
         if length <= config.context_length:
             return state, []
         cut = state.updated({"positions": state["positions"][: config.context_length]})

@@ -50,6 +50,8 @@ def table(names: Collection[str]) -> Table:
         tower = _fitting(base, names)
         rules += tower.rules(names) if tower else ()
         ignored += tower.ignored if tower else ()
+    if openai.LONG in names:
+        rules.insert(0, openai.LONG_POSITIONS)
     return Table(rules=tuple(rules), ignored=tuple(ignored))
 
 
@@ -109,10 +111,12 @@ def _check_inferable(source: WeightSource) -> None:
 
 
 def _activation(source: WeightSource, state: State) -> Activation:
-    """An archive's program tells it. So, likely, do matrices in half precision beside norms in
-    single, as OpenAI's code holds them on a GPU."""
+    """An archive's program tells it. So do Long-CLIP's two tables, and, likely, matrices in half
+    precision beside norms in single, as OpenAI's code holds them on a GPU."""
     if source.weights.kind == "archive":
         return "quick_gelu" if has_quick_gelu(source.file) else "gelu"
+    if openai.LONG in source.weights.tensors:
+        return "quick_gelu"
     kinds = {tensor.dtype for tensor in state.shapes.values() if tensor.is_floating_point()}
     return "quick_gelu" if kinds == {torch.float16, torch.float32} else "gelu"
 

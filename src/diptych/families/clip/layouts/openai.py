@@ -5,11 +5,14 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+import torch
+
 from diptych.config import ClipConfig, PreprocessConfig, TokenizerConfig
 from diptych.config.serialize import difference
 from diptych.errors import CheckpointError
 from diptych.families.clip.config import ResNetConfig, TextConfig, VitConfig
-from diptych.weights.mapping import SCALAR, TRANSPOSED, Rule, rows
+from diptych.weights.mapping import SCALAR, TRANSPOSED, Change, Rule, rows
+from diptych.weights.resize import KEPT
 
 _HEAD_WIDTH = 64
 
@@ -89,6 +92,14 @@ def text(prefix: str) -> tuple[Rule, ...]:
         *rows("text.blocks.#.", f"{prefix}transformer.resblocks.#.", *BLOCK),
     )
 
+
+LONG = "positional_embedding_res"
+"""Long-CLIP's second table of positions, which was trained (Zhang et al. 2024, arXiv:2403.15378,
+§3.1); of the first one only the kept rows count."""
+TWO_TABLES = Change(
+    lambda tables: torch.cat([tables[0][:KEPT], tables[1][KEPT:]]), lambda ours: [ours, ours]
+)
+LONG_POSITIONS = Rule("text.positions", ("positional_embedding", LONG), TWO_TABLES)
 
 NUMBERS = ("input_resolution", "context_length", "vocab_size")
 """What OpenAI's archives repeat beside the weights, and nobody else's files have."""
