@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from diptych.checkpoints import detect, load_image_tower, load_model
+from diptych.checkpoints.prefixes import tower
 from diptych.errors import AssumptionWarning, CheckpointError
 from diptych.families.clip.layouts import open_clip
 
@@ -90,6 +91,14 @@ CHOICES = {
         "teacher",
         "no weights 'nothing', only student, teacher$",
     ),
+    "prefix in a container": (
+        lambda w: {
+            "model": _prefixed("", w, 2),
+            "ema": _prefixed("online_model.", w, 2) | _prefixed("ema_model.", w),
+        },
+        "ema.ema_model",
+        "no weights 'nothing', only model, ema$",
+    ),
     "average's": (
         lambda w: _prefixed("net.", w, 2) | _prefixed("ema_model.", w),
         "ema_model",
@@ -105,6 +114,17 @@ def test_of_several_versions_one_is_chosen_by_its_key(tmp_path, foreign, own, vi
     same(f"{tmp_path / 'w.pt'}#{key}", own, vit)
     with pytest.raises(CheckpointError, match=names):
         load_model(f"{tmp_path / 'w.pt'}#nothing", config=vit)
+
+
+def test_an_average_behind_other_words_is_said_and_each_of_its_versions_is_named(
+    tmp_path, foreign, own, vit
+):
+    inside = _prefixed("online_model.", foreign) | _prefixed("ema_model.", foreign, 2)
+    torch.save({"model": foreign, "ema": inside}, tmp_path / "w.pt")
+    with pytest.warns(AssumptionWarning, match="this is model, not ema; to read another: .*#ema$"):
+        same(tmp_path / "w.pt", own, vit)
+    with pytest.warns(AssumptionWarning, match=r"not ema_model; .*/w\.pt#ema\.ema_model$"):
+        same(f"{tmp_path / 'w.pt'}#ema", own, vit)
 
 
 def test_a_key_of_a_file_that_holds_one_set_is_to_be_left_out(tmp_path, foreign, vit):
@@ -146,10 +166,31 @@ def test_our_own_state_dict(tmp_path, own, vit, prefix):
 
 @pytest.mark.parametrize("prefix", ["", "visual.", "model.visual.", "module."])
 def test_a_tower_behind_a_prefix(tmp_path, foreign, vit, prefix):
-    tower = {
+    alone = {
         prefix + name.removeprefix("visual."): tensor
         for name, tensor in foreign.items()
         if name.startswith("visual.")
     }
-    torch.save(tower, tmp_path / "w.pt")
+    torch.save(alone, tmp_path / "w.pt")
     assert load_image_tower(tmp_path / "w.pt", config=vit.image).config == vit.image
+
+
+def test_a_tower_behind_open_clips_own_word_is_of_a_layout_that_tells_how_it_is_built(foreign):
+    names = [name for name in foreign if name.startswith("visual.")]
+    found = tower(names, "image")
+    assert found is not None
+    assert found.tower_config is not None
+
+
+def test_a_model_that_lost_the_name_which_tells_its_text_tower_is_no_tower_alone(
+    tmp_path, foreign, vit
+):
+    """As one process's part of a model that is shared out."""
+    lost = {name: t for name, t in foreign.items() if name != "token_embedding.weight"}
+    torch.save(lost, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match="of the text tower only parts"):
+        load_model(tmp_path / "w.pt", config=vit)
+    beside = {name: t for name, t in foreign.items() if name.startswith("visual.")}
+    beside |= {"logit_scale": foreign["logit_scale"], "head.weight": torch.ones(3, 48)}
+    torch.save(beside, tmp_path / "w.pt")
+    assert load_model(tmp_path / "w.pt", config=vit).config.missing == "text"

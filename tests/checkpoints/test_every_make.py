@@ -263,6 +263,7 @@ REFUSED = {
     "quantised": (each(quantised), "save the model from before it was quantised"),
     "sparse": (each(lambda tensor: tensor.to_sparse()), "is not a dense tensor"),
     "LoRA": (changed(lambda w: w | {LORA: torch.ones(3)}), "merge it"),
+    "IA3": (changed(lambda w: w | {"base_model.model.x.k_proj.ia3_l": torch.ones(3)}), "merge it"),
     "PEFT": (changed(lambda w: wrapped(w, ("logit", "modules_to_save.logit"))), "merge it"),
     "FSDP": (
         changed(lambda w: {"_fsdp_wrapped_module._flat_param": w["logit_scale"]}),
@@ -282,6 +283,11 @@ REFUSED = {
         "a moving average without the names of its parameters",
     ),
     "objects": (changed(lambda w: {"w": w, "f": functools.partial(int, 3)}), "could execute code"),
+    "an optimizer's object": (
+        changed(lambda w: {"w": w, "o": torch.optim.AdamW([torch.ones(1)])}),
+        r"tensors \(torch\.optim\.adamw\.AdamW\), so",
+    ),
+    "arguments": (changed(lambda w: argparse.Namespace(lr=1)), "no state dict but an object"),
     "a criterion": (changed(lambda w: {"w": w, "f": torch.nn.ReLU()}), "save its state dict alone"),
 }
 
@@ -321,6 +327,11 @@ def test_a_shard_alone_is_told_to_be_one(tmp_path, foreign, vit):
     with pytest.raises(CheckpointError, match="one of 2 shards of a model; name its folder"):
         load_model(tmp_path / "model-00001-of-00002.safetensors", config=vit)
     load_model(tmp_path / "model-00001-of-00001.safetensors", config=vit)
+    torch.save(foreign, tmp_path / "__0_0.distcp")
+    with pytest.raises(
+        CheckpointError, match="one part of a distributed checkpoint of torch's; name"
+    ):
+        load_model(tmp_path / "__0_0.distcp", config=vit)
 
 
 def test_towers_apart_start_a_models_towers(tmp_path, foreign, vit, random_model):
@@ -349,6 +360,9 @@ def test_folders(tmp_path, foreign, vit):
     load_model(run, config=vit)
     shared, shards, empty = tmp_path / "shared", tmp_path / "shards", tmp_path / "empty"
     cache = tmp_path / "models--me--clip"
+    project = tmp_path / "project" / "checkpoints" / "checkpoint_0"
+    project.mkdir(parents=True)
+    save_file(foreign, project / "model.safetensors")
     for folder in (shared, shards, empty, cache / "snapshots" / "0a1b"):
         folder.mkdir(parents=True)
     save_file(foreign, cache / "snapshots" / "0a1b" / "model.safetensors")
@@ -361,6 +375,7 @@ def test_folders(tmp_path, foreign, vit):
             r"folders with some \(checkpoint-500\); name one of them: .*/checkpoint-500$",
         ),
         (run.parent, r"name one, such as .*epoch=3.ckpt$"),
+        (project.parents[1], r"name one, such as .*/checkpoints/checkpoint_0$"),
         (shared, "format_utils dcp_to_torch .*/shared weights.pt`$"),
         (shards, "holds shards and not their index"),
         (cache, r"folders with some \(snapshots/0a1b\); name one of them: .*/snapshots/0a1b$"),

@@ -96,6 +96,8 @@ def test_what_the_other_tower_would_do_is_refused(towers):
     ):
         with pytest.raises(ConfigError, match=NO_IMAGE):
             asked()
+    with pytest.raises(ConfigError, match="has no text tower, and whole models are compared"):
+        diptych.diagnose(pictures)
 
 
 def test_probes_and_examples(towers, tmp_path, capsys):

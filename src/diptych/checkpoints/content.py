@@ -21,6 +21,7 @@ from diptych.models import build_tower
 from diptych.weights import exported, native
 from diptych.weights.layout import GIVE_CONFIG, Inputs, Layout, WeightSource
 from diptych.weights.native import Meta
+from diptych.weights.read import split_key
 from diptych.weights.state import State
 from diptych.weights.tower import tower_weights
 
@@ -164,9 +165,11 @@ def say_assumed(path: str | Path, content: Content, accepted: bool = True) -> No
     """An AssumptionWarning where the configuration rests on one, or other weights are in the file,
     too. Raises CheckpointError instead where the first isn't accepted."""
     if content.taken:
+        file, key = split_key(Path(path))
+        another = ".".join(filter(None, [key, content.taken.rpartition(" ")[2]]))
         warnings.warn(
             f"{path} holds several versions of its weights; this is {content.taken}; "
-            f"to read another: {path}#{content.taken.rpartition(' ')[2]}",
+            f"to read another: {file}#{another}",
             AssumptionWarning,
             stacklevel=3,
         )

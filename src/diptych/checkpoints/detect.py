@@ -91,6 +91,8 @@ def match(source: WeightSource, part: Part) -> tuple[Layout, Part]:
 
 def _check_apart(source: WeightSource, side: Side) -> None:
     """Raises CheckpointError for a file that holds the other tower, too, behind other words."""
+    if found := _lost(source, side):
+        raise CheckpointError(_parts(source.path, side, found))
     other = tuple(f".{name}" for name in _telling(_other_side(side)))
     if found := [name for name in source.beside if f".{name}".endswith(other)]:
         raise CheckpointError(
@@ -98,6 +100,18 @@ def _check_apart(source: WeightSource, side: Side) -> None:
             f"({found[0]}); save the state dict of a model that has both, or start a model's "
             "towers from the file (--model.image.init, --model.text.init)"
         )
+
+
+def _lost(source: WeightSource, side: Side) -> str:
+    """A name beside a tower that a layout has in the other tower alone; empty: there is none."""
+    for layout in layouts() if source.beside else ():
+        own = layout.table(layout.image if side == "image" else layout.text)
+        for mark in marks(layout, _other_side(side)):
+            both = layout.table({*marks(layout, side), mark})
+            known = set(source.beside) - set(both.unknown(source.beside))
+            if found := own.unknown(name for name in source.beside if name in known):
+                return found[0]
+    return ""
 
 
 def _other_side(side: Side) -> Side:
@@ -145,10 +159,14 @@ def _check_alone(names: Collection[str], side: Side, path: Path) -> None:
     """Raises CheckpointError for a tower that has parts of the other one beside it: what is missing
     was lost."""
     if found := sorted(_telling(_other_side(side)) & set(names)):
-        raise CheckpointError(
-            f"{path} holds the {side} tower of a model and of the {_other_side(side)} tower only "
-            f"parts ({found[0]}); save one of them alone, or the whole model"
-        )
+        raise CheckpointError(_parts(path, side, found[0]))
+
+
+def _parts(path: Path, side: Side, name: str) -> str:
+    return (
+        f"{path} holds the {side} tower of a model and of the {_other_side(side)} tower only "
+        f"parts ({name}); save one of them alone, or the whole model"
+    )
 
 
 def _match_tower(names: Collection[str], side: Side, path: Path) -> Layout:

@@ -10,8 +10,8 @@ from diptych.weights.hub import SUFFIXES
 
 _BESIDE = ("optimizer", "scheduler", "scaler", "training_args", "rng_state", "random_states")
 """How names of files begin in which trainers keep all but the weights."""
-_SHARED_OUT = ".metadata"
-"""Of torch's distributed checkpoints."""
+_SHARED_OUT, _SHARE = ".metadata", ".distcp"
+"""Of torch's distributed checkpoints: their index, and how a process's part ends."""
 _SHARD = re.compile(r"-\d+-of-(\d+)\.(safetensors|bin)$")
 _TOLD = 3
 
@@ -79,6 +79,10 @@ def _with_weights(folder: Path, pattern: str) -> list[str]:
 
 def check_whole(file: Path) -> None:
     """Raises CheckpointError for one shard of several, by its name."""
+    if file.suffix == _SHARE:
+        raise CheckpointError(
+            f"{file} is one part of a distributed checkpoint of torch's; name its folder"
+        )
     if (shard := _SHARD.search(file.name)) and shard[1].strip("0") != "1":
         raise CheckpointError(
             f"{file} is one of {int(shard[1])} shards of a model; name its folder, or the index "

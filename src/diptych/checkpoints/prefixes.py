@@ -18,7 +18,11 @@ from diptych.weights.state import State
 _MATRIX = (".weight", ".qweight")
 Part = Literal["model", "image", "text"]
 """What is wanted of weights: all of a model, or one tower."""
-_LORA = re.compile(r"(^|[._])lora_(A|B|up|down|embedding_[AB]|magnitude_vector)\b")
+_ADAPTER = re.compile(
+    r"(^|[._])lora_(A|B|up|down|embedding_[AB]|magnitude_vector)\b"
+    r"|\.(ia3_l|(hada|lokr)_[wt]\d(_[ab])?|vera_\w+|oft_[rR]|boft_[RPs])(\.|$)"
+)
+"""Of PEFT's kinds: LoRA and DoRA, IA3, LoHa, LoKr, VeRA, OFT, BOFT."""
 _WRAPPED = re.compile(r"(?<=\.)module\.")
 """DataParallel around a part of a model."""
 
@@ -31,8 +35,13 @@ def whole(names: Collection[str]) -> Layout | None:
 
 def tower(names: Collection[str], side: Side) -> Layout | None:
     """The layout that knows all `names`, among which is a tower of this `side`."""
-    # What only the other tower tells apart is called by the more general layout's name.
-    tried = layouts() if side == "image" else sorted(layouts(), key=lambda each: each.priority)
+    # What only the other tower tells apart is called by the more general layout's name, or by one's
+    # that can say how such a tower is built.
+    tried = (
+        sorted(layouts(), key=lambda each: each.tower_config is None)
+        if side == "image"
+        else sorted(layouts(), key=lambda each: each.priority)
+    )
     for layout in tried:
         if set(marks(layout, side)) & set(names) and not layout.table(names).unknown(names):
             return layout
@@ -53,10 +62,10 @@ def other(weights: State) -> str:
                 f"holds {name} in {like.dtype}: it was quantised; save the model from before that"
             )
     parts = set(".".join(names).split("."))
-    if any(map(_LORA.search, names)) or "modules_to_save" in parts:
+    if any(map(_ADAPTER.search, names)) or "modules_to_save" in parts:
         return (
-            "is a LoRA adapter, or a model with one in it: merge it (PEFT's merge_and_unload()), "
-            "and save the model"
+            "is an adapter (LoRA or alike), or a model with one in it: merge it "
+            "(PEFT's merge_and_unload()), and save the model"
         )
     if parts & {"flat_param", "_flat_param"}:
         return (

@@ -137,8 +137,12 @@ def newest(run: Path, read: Callable[[Path], T], *, model_alone: bool = False) -
 def _without(run: Path) -> str:
     """What to do with a run without a checkpoint of ours."""
     place = run / "checkpoints"
-    others = sorted(file for file in place.glob("*") if file.name.endswith(SUFFIXES))
-    return f"another trainer's are files: name one, such as {others[0]}" if others else _WAIT
+    files = [
+        each for each in (*place.glob("*"), *place.glob("*/*")) if each.name.endswith(SUFFIXES)
+    ]
+    others = sorted(file if file.parent == place else file.parent for file in files)
+    others = [each for each in others if not each.name.startswith(".")]
+    return f"another trainer's lie in it: name one, such as {others[0]}" if others else _WAIT
 
 
 def _newest(

@@ -10,7 +10,7 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import NoneType
@@ -134,8 +134,9 @@ def load(path: Path, mapped: bool = True) -> Any:
         return _unpickle(path, mapped)
     except pickle.UnpicklingError as error:
         named = stand_ins.find(path, zipped=mapped)
-        if not named or not all(map(stand_ins.is_data, named)):
-            raise CheckpointError(_refused(path, list(named))) from error
+        unsafe = [name for name in named if not stand_ins.is_data(name)]
+        if unsafe or not named:
+            raise CheckpointError(_refused(path, unsafe)) from error
     with torch.serialization.safe_globals([(inert, name) for name, inert in named.items()]):
         try:
             return _unpickle(path, mapped)
@@ -165,8 +166,10 @@ def state_dict(content: Any, path: Path, key: str = "") -> Weights:
     if not found:
         raise CheckpointError(f"{path} holds no state dict{_instead(content)}")
     named = {".".join(keys): keys for keys in found}
-    if asked := named.get(key):
-        return Weights(_renamed(found[asked], path))
+    container = _container(key, named)
+    if asked := named.get(container):
+        inner = key.removeprefix(container).removeprefix(".")
+        return Weights(_renamed(found[asked], path), key=inner)
     first = min(map(_rank, found))
     best = [keys for keys in found if _rank(keys) == first]
     if len(best) > 1:
@@ -176,10 +179,20 @@ def state_dict(content: Any, path: Path, key: str = "") -> Weights:
         )
     chosen = found.pop(best[0])
     tensors = _renamed(chosen, path)
-    same = (keys for keys, other in found.items() if tensors.keys() & set(map(unwrapped, other)))
+    same = (
+        keys
+        for keys, other in found.items()
+        if set(keys) & set(AVERAGES) or tensors.keys() & set(map(unwrapped, other))
+    )
     others = [".".join(keys) for keys in same]
     taken = f"{'.'.join(best[0])}, not {', '.join(others)}" if others else ""
     return Weights(tensors, taken, key, tuple(filter(None, named)))
+
+
+def _container(key: str, named: Collection[str]) -> str:
+    """Of what is asked for the container, behind which a prefix of names may stand."""
+    inside = [each for each in named if each and f"{key}.".startswith(f"{each}.")]
+    return max(inside, key=len, default="")
 
 
 def _state_dicts(
@@ -216,6 +229,8 @@ def _rank(keys: tuple[str, ...]) -> list[int]:
 
 
 def _instead(content: Any) -> str:
+    if isinstance(content, stand_ins.Inert):
+        return " but an object of a program's"
     if not isinstance(content, Mapping) or not content:
         return f" but a {type(content).__name__}"
     for key, what in _NO_MODEL.items():

@@ -106,7 +106,7 @@ def test_a_model_without_its_scale_is_no_tower(randomise, tmp_path, quiet):
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (("base_model.model.visual.x.lora_A.weight",), r"a LoRA adapter.*merge_and_unload\(\)"),
+        (("base_model.model.visual.x.lora_A.weight",), r"an adapter .*merge_and_unload\(\)"),
     ],
 )
 def test_what_only_begins_as_clip_is_called_by_its_name(names, said, tmp_path):
