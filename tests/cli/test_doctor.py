@@ -62,6 +62,11 @@ def test_nothing_is_exit_code_0_also_alone_beside_what_was_published(doctor):
         (("m0", "m1", "--dtype", "fp32", "bf16", "fp16"), "--dtype takes one value for both"),
         (("m0", "m1", "--images", "nowhere.jpg"), "nowhere.jpg"),
         (("m0", "open_clip:ViT-B-32"), "says no weights"),
+        (("m0", "open_clip:ViT-B-32", "--config", "tiny"), "says no weights"),  # it is for m0
+        (
+            ("transformers:x", "open_clip:y:z", "--config", "tiny"),
+            "--config is for models that Dip",
+        ),
     ],
 )
 def test_a_request_that_does_not_fit_is_one_sentence(doctor, arguments, sentence):

@@ -45,8 +45,8 @@ class Doctor:
     b: Annotated[Positional[str], arg(metavar="B")] = ""
     """The other; without it A is compared with what was published."""
     config: tuple[str, ...] = ()
-    """How they are built, where their files don't say: a model's name or a JSON file, one for both
-    or one each."""
+    """How what Diptych loads is built, where files don't say: a model's name or a JSON file, one
+    for both or one each."""
     dtype: tuple[Literal["fp32", "bf16", "fp16"], ...] = ()
     """Precision of the towers, one for both or one each. By default fp32, and transformers' models
     as they are stored."""
@@ -67,6 +67,11 @@ def run(arguments: Sequence[str]) -> int:
     configs, dtypes = _each(options.config, "--config"), _each(options.dtype, "--dtype")
 
     from diptych.diagnosis import diagnose, load_named
+    from diptych.diagnosis.named import is_of_another_library
+
+    others = [is_of_another_library(name) for name in (options.a, options.b)]
+    if len(options.config) == 1 and not all(others):  # it is for what Diptych loads
+        configs = tuple("" if other else options.config[0] for other in others)
 
     shown = _pictures(options.images)
     loads = [

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from diptych.config import ClipConfig
 from diptych.encoder import Encoder
+from diptych.errors import ConfigError
 from diptych.weights.leftovers import left_behind
 
 
@@ -46,7 +47,13 @@ class Load:
 
     @classmethod
     def of(cls, encoder: Encoder) -> "Load":
-        """That of an `Encoder`, its texts padded to the context."""
+        """That of an `Encoder`, its texts padded to the context. Raises ConfigError for a tower
+        alone."""
+        if missing := encoder.config.missing:
+            raise ConfigError(
+                f"{encoder.name} has no {missing} tower, and whole models are compared: give both "
+                "as whole models"
+            )
         tokenizer, model, where = encoder.tokenizer, encoder.model, encoder.device
         precision = next(model.image.parameters()).dtype
 

@@ -10,6 +10,22 @@ from diptych.encoder.load import device_of, dtype_of
 from diptych.errors import ConfigError
 
 _PLACES = ("hf-hub:", "local-dir:")
+_LIBRARIES = ("open_clip", "transformers")
+
+
+def is_of_another_library(name: str) -> bool:
+    """Whether open_clip or transformers is to load it.
+
+    >>> from diptych.diagnosis.named import is_of_another_library
+    >>> is_of_another_library("open_clip:ViT-B-32:openai"), is_of_another_library("ViT-B-32.pt")
+    (True, False)
+    """
+    library, colon, _ = name.partition(":")
+    return bool(colon) and _plain(library) in _LIBRARIES
+
+
+def _plain(library: str) -> str:
+    return library.lower().replace("-", "_")
 
 
 def load_named(
@@ -22,9 +38,9 @@ def load_named(
     Raises ConfigError for what the library refuses, or where it isn't installed.
     """
     place = str(device_of(device))
-    library, colon, rest = name.partition(":")
-    known = library.lower().replace("-", "_")
-    if not colon or known not in ("open_clip", "transformers"):
+    library, _, rest = name.partition(":")
+    known = _plain(library)
+    if not is_of_another_library(name):
         return Load.of(load(name, device, dtype or "fp32", config=config, deploy=False))
     if config:
         raise ConfigError(f"--config is for models that Diptych loads, and not for {name}")
