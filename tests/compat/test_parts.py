@@ -463,3 +463,10 @@ def test_a_model_of_openais_state_dict(vision, quiet):
     pixels, ids = PIXELS[..., :side, :side], torch.tensor([[49406, 320, 49407, *[0] * 74]])
     for mine, theirs in zip(ours.float()(pixels, ids), peer(pixels, ids), strict=True):
         torch.testing.assert_close(mine, theirs, **NEAR)
+
+
+def test_a_picture_tower_keeps_what_its_constructor_drew():
+    tower = compat.create_model("ViT-S-32-alt", load_weights=False).visual
+    before = {name: tensor.clone() for name, tensor in tower.state_dict().items()}
+    tower.init_parameters()
+    assert all(torch.equal(before[name], tensor) for name, tensor in tower.state_dict().items())

@@ -229,6 +229,9 @@ class VisionTransformer(nn.Module):
             behind, head = [self.ln_post], [self.attn_pool, self.attn_pool_contrastive, self.proj]
         return groups_of(front, self.transformer.resblocks, behind, head)
 
+    def init_parameters(self) -> None:
+        """Nothing: what the constructor drew stays, as open_clip's method leaves it."""
+
     def set_grad_checkpointing(self, enable: bool = True, impl: str = "inline") -> None:
         """Compute blocks again in the backward pass; `impl`: see `stack.check_impl`."""
         self.transformer.set_grad_checkpointing(enable, impl)
