@@ -182,15 +182,16 @@ def test_a_tower_behind_open_clips_own_word_is_of_a_layout_that_tells_how_it_is_
     assert found.tower_config is not None
 
 
+@pytest.mark.parametrize("outer", ["", "model.", "net.clip."])
 def test_a_model_that_lost_the_name_which_tells_its_text_tower_is_no_tower_alone(
-    tmp_path, foreign, vit
+    tmp_path, foreign, vit, outer
 ):
     """As one process's part of a model that is shared out."""
-    lost = {name: t for name, t in foreign.items() if name != "token_embedding.weight"}
+    lost = {outer + name: t for name, t in foreign.items() if name != "token_embedding.weight"}
     torch.save(lost, tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match="of the text tower only parts"):
         load_model(tmp_path / "w.pt", config=vit)
-    beside = {name: t for name, t in foreign.items() if name.startswith("visual.")}
+    beside = {outer + name: t for name, t in foreign.items() if name.startswith("visual.")}
     beside |= {"logit_scale": foreign["logit_scale"], "head.weight": torch.ones(3, 48)}
     torch.save(beside, tmp_path / "w.pt")
     assert load_model(tmp_path / "w.pt", config=vit).config.missing == "text"

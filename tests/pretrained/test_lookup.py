@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -83,9 +84,42 @@ def test_a_tag_and_its_repository_are_the_same_weights():
     assert pretrained.entry("apple/DFN5B-CLIP-ViT-H-14").name == "vit-h-14-quickgelu"
 
 
+@pytest.mark.parametrize(
+    ("repository", "layout", "model", "changes"),
+    [
+        (
+            "google/siglip2-so400m-patch14-384",
+            "siglip-transformers",
+            "ViT-SO400M-14-SigLIP2-378/webli",
+            {"interpolation": "bilinear"},
+        ),
+        ("google/siglip-base-patch16-224", "siglip-transformers", "ViT-B-16-SigLIP/webli", {}),
+        (
+            "facebook/metaclip-b32-400m",
+            "transformers",
+            "ViT-B-32-quickgelu/metaclip_400m",
+            {},
+        ),
+    ],
+)
+def test_authors_own_repositories_hold_the_same_model(repository, layout, model, changes):
+    """In another layout, whose folder says how it is built."""
+    for name in (repository, f"hf-hub:{repository}", repository.partition("/")[2]):
+        assert pretrained.repository(name) == repository
+        found, other = pretrained.entry(name), pretrained.entry(model)
+        assert (found.name, found.training) == (other.name, other.training)
+        [weights], [first, *_] = found.weights, other.weights
+        assert (weights.format, weights.licence) == (layout, first.licence)
+        assert weights.claims == first.claims
+        how = replace(other.config.preprocess, **changes)
+        sizes = [replace(c.image, activation="gelu") for c in (found.config, other.config)]
+        assert sizes[0] == sizes[1]
+        assert found.config.preprocess == how
+
+
 def test_a_repository_that_nobody_knows_is_told_how_it_is_written():
-    with pytest.raises(UnknownNameError, match=r"written hf-hub:google/siglip2-base-patch16-224"):
-        pretrained.entry("google/siglip2-base-patch16-224")
+    with pytest.raises(UnknownNameError, match=r"written hf-hub:google/siglip2-tiny-patch16-224"):
+        pretrained.entry("google/siglip2-tiny-patch16-224")
     with pytest.raises(UnknownNameError, match="is written hf-hub:me/mine$"):
         pretrained.entry("hf-hub:me/mine")
 

@@ -1,6 +1,7 @@
 """Which layout weights are in, by the names of the tensors, not by the names of the files."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from itertools import product
 from pathlib import Path
 from typing import get_args
 
@@ -91,8 +92,6 @@ def match(source: WeightSource, part: Part) -> tuple[Layout, Part]:
 
 def _check_apart(source: WeightSource, side: Side) -> None:
     """Raises CheckpointError for a file that holds the other tower, too, behind other words."""
-    if found := _lost(source, side):
-        raise CheckpointError(_parts(source.path, side, found))
     other = tuple(f".{name}" for name in _telling(_other_side(side)))
     if found := [name for name in source.beside if f".{name}".endswith(other)]:
         raise CheckpointError(
@@ -100,18 +99,28 @@ def _check_apart(source: WeightSource, side: Side) -> None:
             f"({found[0]}); save the state dict of a model that has both, or start a model's "
             "towers from the file (--model.image.init, --model.text.init)"
         )
+    if lost := _lost(source, side):
+        raise CheckpointError(_parts(source.path, side, lost))
 
 
 def _lost(source: WeightSource, side: Side) -> str:
     """A name beside a tower that a layout has in the other tower alone; empty: there is none."""
-    for layout in layouts() if source.beside else ():
+    for layout, names in product(layouts(), _without_outer(source.beside)):
         own = layout.table(layout.image if side == "image" else layout.text)
         for mark in marks(layout, _other_side(side)):
             both = layout.table({*marks(layout, side), mark})
-            known = set(source.beside) - set(both.unknown(source.beside))
-            if found := own.unknown(name for name in source.beside if name in known):
+            known = set(names) - set(both.unknown(names))
+            if found := own.unknown(name for name in names if name in known):
                 return found[0]
     return ""
+
+
+def _without_outer(names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The names, and what is left of them without the words that all of them begin with."""
+    while names:
+        yield names
+        firsts, dots, rests = zip(*(name.partition(".") for name in names), strict=True)
+        names = rests if len({*firsts}) == 1 and all(dots) else ()
 
 
 def _other_side(side: Side) -> Side:

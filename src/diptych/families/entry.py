@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from diptych.config import ClipConfig, ImageTowerConfig, PreprocessConfig
+from diptych.config import ClipConfig, ImageTowerConfig
 
 IMAGENET = "imagenet1k zero-shot top-1"
 COCO = "coco text-to-image R@5"
@@ -111,8 +111,10 @@ class Weights:
     claims: tuple[Claim, ...] = ()
     training: Training = Training()
     """Of this file, where a model's files were trained in several ways."""
-    preprocess: PreprocessConfig | None = None
-    """Of weights that are known by a tag alone: where it isn't the model's."""
+    config: ClipConfig | None = None
+    """Of a repository that says itself how the model is built: where it isn't the entry's."""
+    copies: tuple["Weights", ...] = ()
+    """The same weights in other repositories, which say themselves how the model is built."""
 
     @property
     def place(self) -> str:

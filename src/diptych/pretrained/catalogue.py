@@ -7,7 +7,6 @@ import re
 from dataclasses import replace
 from typing import NamedTuple
 
-from diptych.config import ClipConfig
 from diptych.errors import ConfigError
 from diptych.families import Entry, Weights, families
 
@@ -56,23 +55,34 @@ def _tags() -> tuple[str, ...]:
 
 @functools.cache
 def labelled_by_name() -> dict[str, Found]:
-    """What `labelled` has, by `model/tag` and by repository, in plain spelling. Of a repository's
-    labels the first counts."""
+    """What `labelled` has, by `model/tag` and by repository, and copies of any weights, in plain
+    spelling. Of a repository's labels the first counts."""
     found: dict[str, Found] = {}
     for label, weights in labelled():
         model = by_name()[plain(label.rpartition("/")[0])].entry
-        means = Found(_with(model, weights), weights)
+        means = _with(replace(model, training=weights.training), weights)
         found[plain(label)] = means
         found.setdefault(plain(weights.repo), means)
+        found |= _copies(means.entry, weights)
+    for model in entries().values():
+        for weights in model.weights:
+            found |= _copies(model, weights)
     return found
 
 
-def _with(model: Entry, weights: Weights) -> Entry:
+def _copies(model: Entry, weights: Weights) -> dict[str, Found]:
+    """By repository, and by its own name."""
+    found = dict[str, Found]()
+    for copy in weights.copies:
+        means = _with(model, replace(copy, claims=weights.claims))
+        found |= dict.fromkeys(map(plain, (copy.repo, copy.repo.partition("/")[2])), means)
+    return found
+
+
+def _with(model: Entry, weights: Weights) -> Found:
     """The model with these weights alone; its other names mean other weights."""
-    config = model.config
-    if isinstance(config, ClipConfig) and weights.preprocess:
-        config = replace(config, preprocess=weights.preprocess)
-    return replace(model, config=config, weights=(weights,), aliases=(), training=weights.training)
+    config = weights.config or model.config
+    return Found(replace(model, config=config, weights=(weights,), aliases=()), weights)
 
 
 @functools.cache

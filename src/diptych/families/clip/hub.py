@@ -5,8 +5,11 @@ https://github.com/mlfoundations/open_clip, docs/openclip_results.csv. All of th
 tokenizer and its 77 tokens; others are their families'.
 """
 
+from dataclasses import replace
+
 from diptych.config import PreprocessConfig
 from diptych.families.clip.figures import measured
+from diptych.families.clip.pretrained import MODELS
 from diptych.families.clip.tags import training_of
 from diptych.families.entry import Weights, figures
 
@@ -144,8 +147,20 @@ _FURTHER = ("ViT-B-32/laion400m_e31", "ViT-B-32/laion400m_e32")
 _LICENCES = {"laion": "MIT", "apple": "Apple's own"}
 """By the repository's owner."""
 _HALF = PreprocessConfig(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-_PREPROCESS = {"ViT-L-14/laion2b_s32b_b82k": _HALF}
+_CONFIGS = {"ViT-L-14/laion2b_s32b_b82k": replace(MODELS["vit-l-14"], preprocess=_HALF)}
 _OF_CARDS = {"ViT-L-14/dfn2b_s39b": figures((82.19, 68.04), "Apple's card")}
+# fmt: off
+_TRANSFORMERS = {
+    "ViT-B-32-quickgelu/metaclip_400m":   "facebook/metaclip-b32-400m",
+    "ViT-B-32-quickgelu/metaclip_fullcc": "facebook/metaclip-b32-fullcc2.5b",
+    "ViT-B-16-quickgelu/metaclip_400m":   "facebook/metaclip-b16-400m",
+    "ViT-B-16-quickgelu/metaclip_fullcc": "facebook/metaclip-b16-fullcc2.5b",
+    "ViT-L-14-quickgelu/metaclip_400m":   "facebook/metaclip-l14-400m",
+    "ViT-L-14-quickgelu/metaclip_fullcc": "facebook/metaclip-l14-fullcc2.5b",
+    "ViT-H-14-quickgelu/metaclip_fullcc": "facebook/metaclip-h14-fullcc2.5b",
+}
+# fmt: on
+"""The publishers' own repositories, in transformers' layout."""
 _METACLIP = ("metaclip_400m", "metaclip_fullcc", "metaclip_altogether")
 
 
@@ -162,13 +177,16 @@ def repositories() -> tuple[tuple[str, Weights], ...]:
 def _weights(label: str, repository: str) -> Weights:
     tag, owner = label.partition("/")[2], repository.partition("/")[0]
     licence = _LICENCES.get(owner, "MIT" if tag == "openai" else "not said")
+    licence = "CC-BY-NC-4.0" if tag in _METACLIP else licence
+    own = _TRANSFORMERS.get(label)
     return Weights(
         repo=repository,
         format="open-clip",
-        licence="CC-BY-NC-4.0" if tag in _METACLIP else licence,
+        licence=licence,
         claims=measured(label) or measured(_twin(label)) or _OF_CARDS.get(label, ()),
         training=training_of(label, owner),
-        preprocess=_PREPROCESS.get(label),
+        config=_CONFIGS.get(label),
+        copies=(Weights(repo=own, format="transformers", licence=licence),) if own else (),
     )
 
 

@@ -105,6 +105,25 @@ class _Published:
         source = "arXiv:2303.15343, the model cards"
         return replace(found, hardware=shape, use=_USE, source=_SOURCES.get(self.line, source))
 
+    def _googles(self) -> tuple[Weights, ...]:
+        """The authors' repository in transformers' layout, which has GELU's approximation in all
+        towers, and of SigLIP 2 other pictures and words."""
+        if self.name not in _GOOGLES:
+            return ()
+        repo, ours = f"google/{_GOOGLES[self.name]}", self.config()
+        second = self.line == "SigLIP2"
+        config = replace(
+            ours,
+            image=replace(ours.image, activation="gelu_tanh"),
+            text=replace(ours.text, activation="gelu_tanh"),
+            preprocess=replace(PREPROCESS, interpolation="bilinear" if second else "bicubic"),
+            tokenizer=TokenizerConfig(
+                kind="huggingface", name=repo, clean="lower" if second else "canonical"
+            ),
+        )
+        layout, licence = "siglip-transformers", "Apache-2.0"
+        return (Weights(repo=repo, format=layout, licence=licence, config=config),)
+
     def entry(self) -> Entry:
         repo = self.repo or f"timm/{self.name}"
         weights = Weights(
@@ -115,6 +134,7 @@ class _Published:
             names=() if self.repo else (repo,),
             tags=("webli",),
             claims=_claims(self.name),
+            copies=self._googles(),
         )
         return Entry(
             name=self.name.lower(),
@@ -171,6 +191,34 @@ def authors_claims(imagenet: float, coco: float) -> tuple[Claim, ...]:
     return (*figures((imagenet,), source), recall)
 
 
+# fmt: off
+_GOOGLES = {
+    "ViT-B-16-SigLIP":           "siglip-base-patch16-224",
+    "ViT-B-16-SigLIP-256":       "siglip-base-patch16-256",
+    "ViT-B-16-SigLIP-384":       "siglip-base-patch16-384",
+    "ViT-B-16-SigLIP-512":       "siglip-base-patch16-512",
+    "ViT-L-16-SigLIP-256":       "siglip-large-patch16-256",
+    "ViT-L-16-SigLIP-384":       "siglip-large-patch16-384",
+    "ViT-SO400M-14-SigLIP":      "siglip-so400m-patch14-224",
+    "ViT-SO400M-14-SigLIP-384":  "siglip-so400m-patch14-384",
+    "ViT-B-16-SigLIP-i18n-256":  "siglip-base-patch16-256-multilingual",
+    "ViT-B-32-SigLIP2-256":      "siglip2-base-patch32-256",
+    "ViT-B-16-SigLIP2":          "siglip2-base-patch16-224",
+    "ViT-B-16-SigLIP2-256":      "siglip2-base-patch16-256",
+    "ViT-B-16-SigLIP2-384":      "siglip2-base-patch16-384",
+    "ViT-B-16-SigLIP2-512":      "siglip2-base-patch16-512",
+    "ViT-L-16-SigLIP2-256":      "siglip2-large-patch16-256",
+    "ViT-L-16-SigLIP2-384":      "siglip2-large-patch16-384",
+    "ViT-L-16-SigLIP2-512":      "siglip2-large-patch16-512",
+    "ViT-SO400M-14-SigLIP2":     "siglip2-so400m-patch14-224",
+    "ViT-SO400M-14-SigLIP2-378": "siglip2-so400m-patch14-384",
+    "ViT-SO400M-16-SigLIP2-256": "siglip2-so400m-patch16-256",
+    "ViT-SO400M-16-SigLIP2-384": "siglip2-so400m-patch16-384",
+    "ViT-SO400M-16-SigLIP2-512": "siglip2-so400m-patch16-512",
+    "ViT-gopt-16-SigLIP2-256":   "siglip2-giant-opt-patch16-256",
+    "ViT-gopt-16-SigLIP2-384":   "siglip2-giant-opt-patch16-384",
+}
+# fmt: on
 _VOCABULARIES = {"SigLIP": 32000, "SigLIP-i18n": 250000, "SigLIP2": 256000}
 _I18N, _TWO = partial(_Published, line="SigLIP-i18n"), partial(_Published, line="SigLIP2")
 
