@@ -54,9 +54,8 @@ def graphs_of(peers: Peers, out: Path, name: str) -> int:
     return len(graphs)
 
 
-@pytest.mark.parametrize(
-    "name", ["clip", *(pytest.param(n, marks=pytest.mark.slow) for n in ("eva", "declip"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
 def test_few_graphs_for_captions_of_many_lengths(tmp_path, name):
     """Micro-batches of 3, 3 and 2 pairs, and evaluations between: nothing else is compiled anew."""
     [graphs] = run_processes(1, graphs_of, tmp_path / "run", name)

@@ -179,7 +179,7 @@ def all_trained(peers, work):
 @pytest.mark.parametrize(
     ("size", "work"),
     [
-        (2, [(REPLICATE, CASES[::2]), (ZERO2, CASES[1::4]), (ZERO3, CASES[1::2])]),
+        (2, [(REPLICATE, CASES[::3]), (ZERO2, CASES[1::4]), (ZERO3, CASES[1::2])]),
         (4, [(HYBRID, [("siglip", EVA, 2, True, "adamw")])]),
     ],
     ids=["two", "four"],

@@ -33,6 +33,7 @@ def root(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_the_27_sets_and_other_kinds(root, tmp_path, monkeypatch):
     # All of their templates make 400,000 prompts.
     every = Prompts.templates_of
@@ -47,6 +48,14 @@ def test_the_27_sets_and_other_kinds(root, tmp_path, monkeypatch):
         assert result.data["used"] == miniature.LIMIT
     kinds = {result.task for result in results.values()}
     assert kinds == {"zero-shot", "multilabel", "retrieval"}
+
+
+def test_every_kind_of_set_is_measured(root, tmp_path):
+    """One of each layout and task of the test above."""
+    tasks = "cifar10,mnist,sun397,fer2013,imagenet-a,voc2007-multilabel,flickr30k"
+    results = evaluate(tiny.encoder(), tasks, data_root=root, sizes="warn", cache=tmp_path)
+    assert not results.failures
+    assert {result.task for result in results.values()} == {"zero-shot", "multilabel", "retrieval"}
 
 
 def test_a_probe_shares_the_vectors_of_zero_shot(root, tmp_path):

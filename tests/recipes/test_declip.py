@@ -101,6 +101,7 @@ def test_what_the_published_code_does_is_asked_for_and_only_there():
 OF_EACH_KIND = {
     (type(run.objective), type(pretrained.get(run.model.name).image)): run.recipe
     for run in map(recipes.get, NAMES)
+    if "-88m" not in run.recipe  # whose queue of texts takes seconds to build
 }.values()
 
 

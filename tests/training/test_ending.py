@@ -54,7 +54,14 @@ def whole(tmp_path_factory) -> Path:
     return fit(small_run(tmp_path_factory.mktemp("whole") / "run"), progress=False)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        signal.SIGINT,
+        pytest.param(signal.SIGUSR1, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("hang", [hang_in_python, hang_in_a_call])
 def test_a_long_step_is_given_up_and_the_one_before_saved(
     tmp_path, monkeypatch, whole, number, hang

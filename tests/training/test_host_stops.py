@@ -170,12 +170,17 @@ def test_a_step_waits_for_no_number_of_its_own(tmp_path, watched, name):
     [
         {"micro_batch": 3},
         {"precision": "bf16"},
-        {"precision": "fp16"},
         {"optim": OptimConfig(name="sgd", lr=1e-3, max_norm=1.0)},
-        {"optim": OptimConfig(name="lamb", lr=1e-3)},
-        {"optim": OptimConfig(name="lamb-deepspeed", lr=1e-3)},
         {"optim": OptimConfig(name="lion", lr=1e-3)},
         {"optim": OptimConfig(name="lamb", lr=1e-3), "precision": "fp16"},
+        *(
+            pytest.param(changes, marks=pytest.mark.slow)
+            for changes in (
+                {"precision": "fp16"},
+                {"optim": OptimConfig(name="lamb", lr=1e-3)},
+                {"optim": OptimConfig(name="lamb-deepspeed", lr=1e-3)},
+            )
+        ),
     ],
     ids=lambda changes: " ".join(str(getattr(x, "name", x)) for x in changes.values()),
 )

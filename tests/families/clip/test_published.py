@@ -121,6 +121,7 @@ def test_long_clips_two_tables_are_one_and_say_the_activation(tmp_path):
     tables = {"positional_embedding": first, "positional_embedding_res": second}
     tensors = shapes("ViT-B-16") | tables
     config, notes = read(tensors, tmp_path)
+    assert config == pretrained.get("longclip-b") == pretrained.get("BeichenZhang/LongCLIP-B")
     quick = pretrained.get("vit-b-16-quickgelu")
     assert config == replace(quick, text=replace(quick.text, context_length=248))
     assert "quick_gelu, not gelu" in notes["assumed"]

@@ -9,7 +9,13 @@ from dataclasses import replace
 from functools import partial
 
 from diptych.config import ClipConfig
-from diptych.families.clip import ResNetConfig, TextConfig, VitConfig, open_clip_models
+from diptych.families.clip import (
+    ResNetConfig,
+    TextConfig,
+    VitConfig,
+    long_clip,
+    open_clip_models,
+)
 from diptych.families.clip.figures import FIGURES, measured
 from diptych.families.clip.open_clip_models import BASE, LARGE, LARGE_TEXT, TEXT
 from diptych.families.entry import IMAGENET, Claim, Entry, Training, Weights
@@ -87,7 +93,7 @@ def quick(config: ClipConfig) -> ClipConfig:
 
 def entries() -> list[Entry]:
     """Each model with GELU, without weights, and with QuickGELU and OpenAI's weights; open_clip's
-    others."""
+    others; Long-CLIP's."""
     plain = [Entry(name=name, config=config) for name, config in MODELS.items()]
     more = open_clip_models.MODELS | {
         f"{name}-quickgelu": quick(open_clip_models.MODELS[name]) for name in open_clip_models.QUICK
@@ -103,7 +109,8 @@ def entries() -> list[Entry]:
         )
         for name, config in MODELS.items()
     ]
-    return [*plain, *openai, *others]
+    long = long_clip.entries({name: quick(config) for name, config in MODELS.items()})
+    return [*plain, *openai, *others, *long]
 
 
 def _weights(name: str) -> Iterator[Weights]:
