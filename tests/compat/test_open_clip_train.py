@@ -1,5 +1,6 @@
 """A command line of open_clip_train.main becomes a Run, and that the command that is printed."""
 
+import re
 import runpy
 import shlex
 import sys
@@ -307,6 +308,15 @@ def test_a_name_that_nothing_has_is_told_what_is_near(words, said):
 def test_without_training_data_the_command_that_evaluates_is_named():
     with pytest.raises(ConfigError, match="diptych evaluate ViT-B-32-openai --tasks imagenet1k"):
         run_of("--model", "ViT-B-32", "--pretrained", "openai", "--imagenet-val", "x")
+
+
+@pytest.mark.parametrize("flag", ["--pretrained", "--resume"])
+def test_a_checkpoint_is_evaluated_by_either_flag(tmp_path, flag):
+    (tmp_path / "epoch_5.pt").touch()
+    place = str(tmp_path / "epoch_5.pt")
+    said = f"diptych evaluate {re.escape(place)} --config RN50 --data pairs.csv"
+    with pytest.raises(ConfigError, match=said):
+        run_of("--model", "RN50", flag, place, "--val-data", "pairs.csv")
 
 
 def test_what_changes_no_number_is_remarked():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from diptych.compat.loading.places import is_place
 from diptych.compat.open_clip_train.batches import batches_of
 from diptych.compat.open_clip_train.data_manifest import (
     apply_manifest_to_args,
@@ -80,7 +81,11 @@ def _kind(options: Options) -> tuple[str, str]:
 
 def _no_data(options: Options) -> str:
     """What to do in place of a command line that only evaluates."""
-    model = weights_of(options.model, options.pretrained) if options.pretrained else options.model
+    # open_clip evaluates a checkpoint by either flag.
+    held = options.pretrained or ("" if options.resume in (None, "latest") else options.resume)
+    model = weights_of(options.model, held) if held else options.model
+    if held and is_place(held):
+        model += f" --config {options.model}"
     if options.imagenet_val or options.imagenet_v2:
         command = f"`diptych evaluate {model} --tasks imagenet1k --data-root FOLDER`"
     elif options.val_data:
