@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import os
 import socket
 import threading
@@ -83,6 +84,8 @@ class App:
                 pass
         finally:
             stop.set()
+            # Connections that nobody closes are cut off after a second, which is no error.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             server.should_exit = True
             self.doubles.stop()
             self.updating.stop(wait=_WAIT)

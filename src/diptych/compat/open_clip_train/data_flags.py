@@ -83,16 +83,18 @@ def _no_data(options: Options) -> str:
     """What to do in place of a command line that only evaluates."""
     # open_clip evaluates a checkpoint by either flag.
     held = options.pretrained or ("" if options.resume in (None, "latest") else options.resume)
-    model = weights_of(options.model, held) if held else options.model
+    model, how = weights_of(options.model, held) if held else options.model, ""
     if held and is_place(held):
-        model += f" --config {options.model}"
+        how = (
+            f", or `diptych evaluate … --config {options.model}` if it doesn't say how it is built"
+        )
     if options.imagenet_val or options.imagenet_v2:
         command = f"`diptych evaluate {model} --tasks imagenet1k --data-root FOLDER`"
     elif options.val_data:
         command = f"`diptych evaluate {model} --data {options.val_data}`"
     else:
         command = "`diptych evaluate --help`"
-    return f"there is no --train-data; to evaluate alone: {command}"
+    return f"there is no --train-data; to evaluate alone: {command}{how}"
 
 
 def factors_of(text: str | Sequence[float], parts: int) -> tuple[float, ...]:
